@@ -1,0 +1,5 @@
+"""Typed values to bytes and back, and the frames that carry them."""
+
+from .values import Buffer, Codec, codec_for, decode_hook, encode_hook, schema_hook, type_name
+
+__all__ = ["Buffer", "Codec", "codec_for", "decode_hook", "encode_hook", "schema_hook", "type_name"]

@@ -1,0 +1,71 @@
+"""Where a handle finds the node it runs on: the one ContextVar of Coterie.
+
+Module-level handles (`stock`, `payments`) are declarations without state. At each use they ask
+`current()` for the call they run in, and its `bindings` for what this node made of the declaration,
+so that several nodes live in one process in tests and in simulation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from .errors import NotRunning
+
+__all__ = ["CURRENT", "Call", "Metadata", "current"]
+
+
+class Metadata(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
+    """What travels with a call besides its arguments and its deadline."""
+
+    traceparent: str | None = None
+    """W3C trace context, version 00."""
+
+    idempotency_key: str | None = None
+
+    causal: bytes | None = None
+    """The session's causal context, opaque to the wire."""
+
+    retry: int = 0
+    """How many attempts went before this one."""
+
+
+class Call:
+    """The call that the running code serves, or the root call of a node or of a connection.
+
+    `deadline` is an absolute time of the event loop's clock in seconds, or None for no deadline.
+    """
+
+    __slots__ = ("bindings", "deadline", "metadata", "node")
+
+    def __init__(
+        self,
+        node: str,
+        bindings: Mapping[object, Any],
+        deadline: float | None = None,
+        metadata: Metadata | None = None,
+    ) -> None:
+        self.node = node
+        self.bindings = bindings
+        self.deadline = deadline
+        self.metadata = metadata
+
+    def __repr__(self) -> str:
+        return f"Call(node={self.node!r}, deadline={self.deadline!r}, metadata={self.metadata!r})"
+
+
+CURRENT: ContextVar[Call] = ContextVar("coterie_call")
+
+
+def current() -> Call:
+    """Return the call that the running code serves; raise `NotRunning` outside of any node."""
+    try:
+        return CURRENT.get()
+    except LookupError:
+        raise NotRunning(
+            "this handle was used outside of a running node",
+            hint="call it from a service, or inside `async with app.connect():`",
+        ) from None

@@ -1,0 +1,6 @@
+"""The machine's own clocks and randomness."""
+
+from .clock import SystemClock
+from .entropy import SystemEntropy
+
+__all__ = ["SystemClock", "SystemEntropy"]

@@ -1,0 +1,151 @@
+"""What a service declares: its methods, their parameters and results, read off the class once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from ..codec import Codec, codec_for, type_name
+from ..errors import InvalidConfiguration
+
+__all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
+
+_STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterSpec:
+    """One parameter of a method; `default` is `inspect.Parameter.empty` when it must be given."""
+
+    name: str
+    type: Any
+    default: Any = inspect.Parameter.empty
+
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class MethodSpec:
+    """One callable method of a service."""
+
+    service: str
+    name: str
+    parameters: tuple[ParameterSpec, ...]
+    returns: Any
+    """The type of the result, or of one item of a stream."""
+    streaming: bool
+    doc: str
+    arguments: Codec[Any] = field(repr=False)
+    """Of a Struct with one field a parameter: a msgpack array by position."""
+    arguments_json: Codec[Any] = field(repr=False)
+    """Of a Struct with one field a parameter: a JSON object by name. Unknown names are refused."""
+    result: Codec[Any] = field(repr=False)
+
+    @property
+    def target(self) -> str:
+        """The name by which the method is called: `Service.method`."""
+        return f"{self.service}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ServiceSpec:
+    """A service: a class whose public async methods can be called from anywhere."""
+
+    name: str
+    cls: type[Any]
+    methods: dict[str, MethodSpec]
+    doc: str
+
+
+def describe(cls: type[Any], name: str | None = None) -> ServiceSpec:
+    """Read a service's declaration off its class.
+
+    Every public method (no leading underscore) must be `async def` with annotated parameters.
+    Raises `InvalidConfiguration` that names the class, the method and the parameter at fault.
+    """
+    if not isinstance(cls, type):
+        raise InvalidConfiguration(f"a service must be a class, not {cls!r}")
+    service = name or cls.__name__
+    methods = {}
+    for attribute in dir(cls):
+        if attribute.startswith("_"):
+            continue
+        value = inspect.getattr_static(cls, attribute)
+        if isinstance(value, (staticmethod, classmethod, property)) or not inspect.isfunction(value):
+            continue
+        methods[attribute] = _describe_method(service, attribute, value)
+    if not methods:
+        raise InvalidConfiguration(
+            f"the service {service} has no public method",
+            hint="add one: `async def greet(self, name: str) -> str`",
+        )
+    return ServiceSpec(name=service, cls=cls, methods=methods, doc=inspect.getdoc(cls) or "")
+
+
+def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
+    where = f"{service}.{name}"
+    streaming = inspect.isasyncgenfunction(function)
+    if not streaming and not inspect.iscoroutinefunction(function):
+        raise InvalidConfiguration(
+            f"{where} is not `async def`",
+            hint="make it async, or rename it with a leading underscore to keep it private",
+        )
+    try:
+        hints = get_type_hints(function, include_extras=True)
+    except NameError as error:
+        raise InvalidConfiguration(
+            f"an annotation of {where} cannot be resolved: {error}",
+            hint="types of services must be defined at module level",
+        ) from error
+    parameters = []
+    for parameter in list(inspect.signature(function).parameters.values())[1:]:
+        if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+            raise InvalidConfiguration(f"{where}: the parameter {parameter} has no fixed name; name each one")
+        if parameter.name not in hints:
+            raise InvalidConfiguration(f"{where}: the parameter {parameter.name!r} has no type annotation")
+        parameters.append(
+            ParameterSpec(name=parameter.name, type=hints[parameter.name], default=parameter.default)
+        )
+    returns = hints.get("return", Any)
+    if streaming and get_origin(returns) in _STREAMS:
+        returns = get_args(returns)[0]
+    elif returns is type(None):
+        returns = None
+    fields = [(p.name, p.type) if p.required else (p.name, p.type, _default(p.default)) for p in parameters]
+    try:
+        compact = msgspec.defstruct(f"{service}_{name}", fields, array_like=True, kw_only=False)
+        named = msgspec.defstruct(f"{service}_{name}_named", fields, kw_only=True, forbid_unknown_fields=True)
+    except TypeError as error:
+        raise InvalidConfiguration(
+            f"{where}: {error}", hint="parameters without a default come first"
+        ) from error
+    try:
+        return MethodSpec(
+            service=service,
+            name=name,
+            parameters=tuple(parameters),
+            returns=returns,
+            streaming=streaming,
+            doc=inspect.getdoc(function) or "",
+            arguments=codec_for(compact),
+            arguments_json=codec_for(named),
+            result=codec_for(returns),
+        )
+    except InvalidConfiguration as error:
+        shown = ", ".join(f"{p.name}: {type_name(p.type)}" for p in parameters)
+        raise InvalidConfiguration(
+            f"{where}({shown}) -> {type_name(returns)}: {error.message}", hint=error.hint
+        ) from error
+
+
+def _default(value: Any) -> Any:
+    # A mutable default would be shared by all calls, and msgspec refuses one; a factory copies it.
+    if isinstance(value, (list, dict, set)):
+        return msgspec.field(default_factory=lambda: type(value)(value))
+    return value
