@@ -25,7 +25,17 @@ from ..errors import InvalidArgument, TooLarge
 from .guarantees import Durability, Scope
 from .store import validate_key
 
-__all__ = ["Bounds", "Log", "LogGuarantees", "Record", "Segment", "Stored", "validate_records"]
+__all__ = [
+    "Bounds",
+    "Log",
+    "LogGuarantees",
+    "Record",
+    "Segment",
+    "Stored",
+    "validate_limit",
+    "validate_records",
+    "validate_topic",
+]
 
 
 class Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -142,3 +152,19 @@ def validate_records(records: Sequence[Record], guarantees: LogGuarantees) -> No
             size += len(name.encode()) + len(text.encode())
         if size > guarantees.max_record_bytes:
             raise TooLarge(f"a record has {size} bytes; the limit is {guarantees.max_record_bytes}")
+
+
+def validate_topic(topic: str, partitions: int, guarantees: LogGuarantees) -> None:
+    """Raise `InvalidArgument` or `TooLarge` unless a topic of this name and number of partitions can be."""
+    validate_key(topic, 255)
+    if type(partitions) is not int or not 1 <= partitions <= guarantees.max_partitions:
+        raise InvalidArgument(
+            f"the topic {topic!r} must have between 1 and {guarantees.max_partitions} partitions, "
+            f"not {partitions!r}"
+        )
+
+
+def validate_limit(limit: int) -> None:
+    """Raise `InvalidArgument` unless `limit` is one of `Log.read`."""
+    if type(limit) is not int or not 1 <= limit <= 10_000:
+        raise InvalidArgument(f"limit must be between 1 and 10,000, not {limit!r}")

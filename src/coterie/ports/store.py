@@ -18,6 +18,7 @@ The contract in one list, checked by `coterie.conformance.store`:
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -43,6 +44,9 @@ __all__ = [
     "Watch",
     "validate_commit",
     "validate_key",
+    "validate_prefix",
+    "validate_scan",
+    "validate_ttl",
 ]
 
 ABSENT = 0
@@ -257,3 +261,30 @@ def validate_commit(commit: Commit, guarantees: StoreGuarantees) -> None:
     total = written + len(checks) + len(fences)
     if total > guarantees.max_commit_keys:
         raise TooLarge(f"a commit names {total} keys; the limit is {guarantees.max_commit_keys}")
+
+
+def validate_prefix(prefix: str) -> None:
+    """Raise `InvalidArgument` unless `prefix` is a str of valid Unicode; it may be empty."""
+    if type(prefix) is not str:
+        raise InvalidArgument(f"a prefix must be a str, not {prefix!r}")
+    try:
+        prefix.isascii() or prefix.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidArgument(f"the prefix {prefix!r} is not valid Unicode: {error.reason}") from None
+
+
+def validate_scan(prefix: str, after: str, limit: int) -> None:
+    """Raise `InvalidArgument` unless these are arguments of `Store.scan`."""
+    validate_prefix(prefix)
+    validate_prefix(after)
+    if type(limit) is not int or not 1 <= limit <= 10_000:
+        raise InvalidArgument(f"limit must be between 1 and 10,000, not {limit!r}")
+
+
+def validate_ttl(ttl_s: float, guarantees: StoreGuarantees) -> None:
+    """Raise `InvalidArgument` unless a lease of `ttl_s` seconds is one that the engine can keep."""
+    if not (guarantees.min_lease_s <= ttl_s < math.inf):
+        raise InvalidArgument(
+            f"a lease of {guarantees.engine} must last at least {guarantees.min_lease_s} s and not forever, "
+            f"not {ttl_s} s"
+        )
