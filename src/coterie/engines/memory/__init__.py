@@ -2,6 +2,8 @@
 
 from .engine import MemoryEngine, open_engine
 from .log import MemoryLog
+from .network import MemoryNetwork
 from .store import MemoryStore
+from .wire import MemoryWire
 
-__all__ = ["MemoryEngine", "MemoryLog", "MemoryStore", "open_engine"]
+__all__ = ["MemoryEngine", "MemoryLog", "MemoryNetwork", "MemoryStore", "MemoryWire", "open_engine"]
