@@ -1,1 +1,53 @@
-"""Coterie."""
+"""Coterie: one typed asyncio program, embedded, distributed or simulated, held to its promises.
+
+    from coterie import App
+
+    app = App("shop")
+    stock = app.map("stock", int)
+
+    @app.service
+    class Shop:
+        async def available(self, sku: str) -> int:
+            return await stock.get(sku, 0)
+
+Run it with `coterie run shop:app`.
+"""
+
+from .app import App
+from .errors import (
+    AlreadyExists,
+    Conflict,
+    CoterieError,
+    DeadlineExceeded,
+    Fenced,
+    InvalidArgument,
+    NotFound,
+    Outcome,
+    Overloaded,
+    PermissionDenied,
+    RemoteError,
+    Unavailable,
+)
+from .state import Item, MapChange, StrongMap, Transaction
+
+__all__ = [
+    "AlreadyExists",
+    "App",
+    "Conflict",
+    "CoterieError",
+    "DeadlineExceeded",
+    "Fenced",
+    "InvalidArgument",
+    "Item",
+    "MapChange",
+    "NotFound",
+    "Outcome",
+    "Overloaded",
+    "PermissionDenied",
+    "RemoteError",
+    "StrongMap",
+    "Transaction",
+    "Unavailable",
+]
+
+__version__ = "0.1.0.dev0"

@@ -1,0 +1,160 @@
+"""A shop: services, strong maps, and stock that is never sold twice.
+
+    coterie run examples/shop.py                            one node, http://127.0.0.1:8000
+    coterie up examples/shop.py --nodes 3                   three nodes on this machine
+    coterie call examples/shop.py Shop.restock '{"sku": "tea", "quantity": 10}'
+    coterie map scan examples/shop.py stock
+
+Every order has an id that its buyer chose. `Shop.buy` can be repeated with the same order, at any
+node, for as long as the buyer has no answer: it sells once, charges once, and gives the same receipt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from coterie import App
+from coterie.errors import Conflict
+from coterie.state import Transaction
+
+app = App("shop")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a buyer wants. `amount` is in cents."""
+
+    id: str
+    sku: str
+    quantity: int
+    amount: int
+
+
+@dataclass(frozen=True)
+class Books:
+    """Totals over all articles and orders; `balanced` says that they agree."""
+
+    delivered: int
+    left: int
+    sold: int
+    orders: int
+    charged_orders: int
+    charged: int
+    owed: int
+
+    @property
+    def balanced(self) -> bool:
+        return (
+            self.delivered == self.left + self.sold
+            and self.owed == self.charged
+            and self.orders == self.charged_orders
+        )
+
+
+@app.error(status=409)
+class SoldOut(Exception):
+    """There is not enough of the article."""
+
+
+@app.error(status=402)
+class Declined(Exception):
+    """The payment was refused."""
+
+
+stock = app.map("stock", int)
+delivered = app.map("delivered", int)
+sales = app.map("sales", Order)
+charges = app.map("charges", int)
+
+
+@app.transactional
+async def reserve(txn: Transaction, order: Order) -> None:
+    """Take the articles off the stock and write the sale, together or not at all."""
+    known = await txn.get(sales, order.id)
+    if known == order:
+        return  # An earlier attempt got this far.
+    if known is not None:
+        raise Conflict(f"the order {order.id!r} was placed before with other contents")
+    left = await txn.get(stock, order.sku, 0)
+    if left < order.quantity:
+        raise SoldOut(order.sku)
+    txn.put(stock, order.sku, left - order.quantity)
+    txn.put(sales, order.id, order)
+
+
+@app.transactional
+async def release(txn: Transaction, order: Order) -> None:
+    """Undo `reserve`."""
+    if await txn.get(sales, order.id) is not None:
+        txn.put(stock, order.sku, await txn.get(stock, order.sku, 0) + order.quantity)
+        txn.delete(sales, order.id)
+
+
+@app.transactional
+async def deliver(txn: Transaction, sku: str, quantity: int) -> int:
+    """Add to the stock, and return how much there is now."""
+    left = await txn.get(stock, sku, 0) + quantity
+    txn.put(stock, sku, left)
+    txn.put(delivered, sku, await txn.get(delivered, sku, 0) + quantity)
+    return left
+
+
+@app.service
+class Payments:
+    """Takes the money, once an order."""
+
+    async def charge(self, order: Order) -> str:
+        """Charge the order's amount and return the receipt. Repeating it charges nothing more."""
+        if order.amount <= 0:
+            raise Declined(f"an amount of {order.amount} cents cannot be charged")
+        try:
+            await charges.put(order.id, order.amount, expect=0)
+        except Conflict:
+            pass  # It was charged before.
+        return f"receipt-{order.id}"
+
+
+payments = app.client(Payments)
+
+
+@app.service
+class Shop:
+    """Sells what is in stock."""
+
+    async def buy(self, order: Order) -> str:
+        """Sell the order and return its receipt; raise `SoldOut` or `Declined`."""
+        await reserve(order)
+        try:
+            return await payments.charge(order)
+        except Declined:
+            await release(order)
+            raise
+
+    async def restock(self, sku: str, quantity: int) -> int:
+        """Add `quantity` of the article and return how much there is now."""
+        return await deliver(sku, quantity)
+
+    async def available(self, sku: str) -> int:
+        """Return how much of the article is left."""
+        return await stock.get(sku, 0)
+
+    async def follow(self, sku: str) -> AsyncIterator[int]:
+        """Stream how much of the article is left, now and at each change."""
+        async for change in stock.watch(sku):
+            if change.key == sku:
+                yield change.value or 0
+
+    async def books(self) -> Books:
+        """Add everything up. Exact while nobody buys; a scan is not one snapshot."""
+        sold = [item.value async for item in sales.scan()]
+        charged = [item.value async for item in charges.scan()]
+        return Books(
+            delivered=sum([item.value async for item in delivered.scan()]),
+            left=sum([item.value async for item in stock.scan()]),
+            sold=sum(order.quantity for order in sold),
+            orders=len(sold),
+            charged_orders=len(charged),
+            charged=sum(charged),
+            owed=sum(order.amount for order in sold),
+        )

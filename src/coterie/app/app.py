@@ -1,0 +1,145 @@
+"""`App`: the declarations of one program."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
+
+from ..errors import InvalidConfiguration
+from ..ports.guarantees import Durability
+from ..services import ErrorRegistry, ServiceSpec, describe, make_client
+from ..state import StrongMap, Transaction, Transactional
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+    from ..node import NodeConfig
+
+__all__ = ["App"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+V = TypeVar("V")
+S = TypeVar("S")
+E = TypeVar("E", bound=type[Exception])
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
+
+
+class App:
+    """One program: what it declares, without a trace of where it runs.
+
+    The declarations are handles. They work in any code that runs on a node of this app, or inside
+    `async with app.connect():`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = _checked_name("an app", name)
+        self.services: dict[str, ServiceSpec] = {}
+        self.clients: dict[str, ServiceSpec] = {}
+        """Services that are called, whether or not this app hosts them."""
+        self.maps: dict[str, StrongMap[Any]] = {}
+        self.transactions: list[Transactional[..., Any]] = []
+        self.errors = ErrorRegistry()
+
+    def __repr__(self) -> str:
+        return f"App({self.name!r})"
+
+    def map(self, name: str, tp: type[V], *, durability: Durability = Durability.NONE) -> StrongMap[V]:
+        """Declare a strong map of values of type `tp`.
+
+        `durability` is the least that the engine must guarantee for its writes; a node does not start
+        on an engine that gives less.
+        """
+        _checked_name("a map", name)
+        if name in self.maps:
+            raise InvalidConfiguration(f"the app {self.name!r} declares the map {name!r} twice")
+        declared = self.maps[name] = StrongMap(name, tp, durability=durability)
+        return declared
+
+    @overload
+    def service(self, cls: type[S], /) -> type[S]: ...
+    @overload
+    def service(self, *, name: str | None = None) -> Callable[[type[S]], type[S]]: ...
+    def service(self, cls: type[S] | None = None, /, *, name: str | None = None) -> Any:
+        """Declare a service: each public `async def` method of the class can be called from anywhere.
+
+        Every node makes one instance, without arguments. If the class is an async context manager, it
+        is entered before the node serves and left after it has drained.
+        """
+
+        def declare(cls: type[S]) -> type[S]:
+            spec = describe(cls, name)
+            _checked_name("a service", spec.name)
+            if spec.name in self.services:
+                raise InvalidConfiguration(f"the app {self.name!r} declares the service {spec.name!r} twice")
+            self.services[spec.name] = spec
+            return cls
+
+        return declare if cls is None else declare(cls)
+
+    def client(self, cls: type[S]) -> S:
+        """Return a client of a service, typed as the service: calls run wherever the service lives."""
+        for known in (*self.services.values(), *self.clients.values()):
+            if known.cls is cls:
+                spec = known
+                break
+        else:
+            spec = describe(cls)
+        self.clients[spec.name] = spec
+        return cast("S", make_client(spec))
+
+    def transactional(
+        self, function: Callable[Concatenate[Transaction, P], Awaitable[R]], /
+    ) -> Transactional[P, R]:
+        """Make a function of `(txn, ...)` a transaction over strong maps, called without the `txn`."""
+        declared = Transactional(function)
+        self.transactions.append(declared)
+        return declared
+
+    @overload
+    def error(self, cls: E, /) -> E: ...
+    @overload
+    def error(self, *, status: int = 400, name: str | None = None) -> Callable[[E], E]: ...
+    def error(self, cls: E | None = None, /, *, status: int = 400, name: str | None = None) -> Any:
+        """Declare an exception of the program, so that it crosses the wire as its own type.
+
+        `status` is its HTTP status. Its `args`, or its fields if it is a dataclass, must be of types
+        that can be sent.
+        """
+
+        def declare(cls: E) -> E:
+            self.errors.register(cls, status=status, name=name)
+            return cls
+
+        return declare if cls is None else declare(cls)
+
+    def connect(
+        self, engine: str | None = None, *, config: NodeConfig | None = None
+    ) -> AbstractAsyncContextManager[None]:
+        """Join as a caller that serves nothing: within the `async with`, the handles work.
+
+        `engine` is the URL of the engine that the nodes run on; by default what `coterie run` would use.
+        """
+        from ..node import connect  # the node imports this module
+
+        return connect(self, engine=engine, config=config)
+
+    def asgi(self, *, config: NodeConfig | None = None) -> ASGIApp:
+        """Return an ASGI app that runs a node in its lifespan and serves its HTTP gateway.
+
+        Mount it in FastAPI or Starlette, or run it with any ASGI server.
+        """
+        from ..node import asgi  # the node imports this module
+
+        return asgi(self, config=config)
+
+
+def _checked_name(what: str, name: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidConfiguration(
+            f"the name of {what} must be a letter followed by up to 63 letters, digits, _ or -, not {name!r}"
+        )
+    return name

@@ -1,0 +1,72 @@
+"""The options and arguments that commands share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from ..app import App, load_app
+from ..node import NodeConfig
+from ..node.config import Setting, resolve
+
+__all__ = ["as_json", "engine_options", "epilog", "load", "node_options", "run_async", "target"]
+
+T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
+
+target = click.argument("target")
+as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for machines.")
+
+_ENGINE = (
+    click.option("--engine", metavar="URL", help="The engine; by default sqlite:///.coterie/<app>.db."),
+    click.option("--store", metavar="URL", help="The engine for state, if another than --engine."),
+    click.option("--log", metavar="URL", help="The engine for events, if another than --engine."),
+    click.option("--data", metavar="DIR", help="Where the embedded engine keeps its files."),
+    click.option("--cluster-key", metavar="KEY", help="The secret that the nodes share (better: COTERIE_CLUSTER_KEY)."),
+)
+_NODE = (
+    click.option("--listen", metavar="HOST:PORT", help="Where other nodes reach this one; or unix:/path."),
+    click.option("--http", metavar="HOST:PORT|off", help="Where the HTTP gateway listens."),
+    click.option("--http-token", metavar="TOKEN", help="What HTTP clients must send (better: COTERIE_HTTP_TOKEN)."),
+    click.option("--lease-s", type=float, metavar="SECONDS", help="How long a silent node stays a member."),
+    click.option("--drain-s", type=float, metavar="SECONDS", help="How long to finish what was accepted."),
+)
+
+
+def engine_options(function: F) -> F:
+    """Add the options that say where the cluster lives."""
+    for option in reversed(_ENGINE):
+        function = option(function)
+    return function
+
+
+def node_options(function: F) -> F:
+    """Add the options of a command that runs nodes."""
+    for option in reversed(_NODE):
+        function = option(function)
+    return engine_options(function)
+
+
+def epilog(*examples: str) -> str:
+    """Return the examples as a part of a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+
+
+def load(target: str, options: dict[str, Any]) -> tuple[App, NodeConfig, list[Setting]]:
+    """Return the app, its configuration, and each setting's source."""
+    config, settings = resolve(options, os.environ)
+    return load_app(target), config, settings
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """Run `main` on uvloop where it is present."""
+    try:
+        import uvloop
+    except ModuleNotFoundError:
+        return asyncio.run(main)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(main)

@@ -1,0 +1,89 @@
+"""What a node tells about itself, over the same wire as everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import msgspec
+
+from ..errors import CoterieError
+from ..membership import Member
+from ..ports import Wire
+from ..ports.wire import Failure
+from ..services import MethodSpec, describe
+
+__all__ = ["SYSTEM", "NodeFacts", "NodeStatus", "System", "ask", "ask_all"]
+
+
+class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's own account of itself."""
+
+    id: str
+    name: str
+    app: str
+    version: str
+    uptime_s: float
+    calls: int
+    """How many calls it has answered."""
+    pending: int
+    """How many calls it is answering now."""
+    ready: bool
+    reasons: tuple[str, ...]
+    """Why it is not ready."""
+    members: int
+    """How many members it sees, itself included."""
+    engines: dict[str, dict[str, int | float | str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeStatus:
+    """A member as the store knows it, and what it said when asked: `facts`, or why there are none."""
+
+    member: Member
+    facts: NodeFacts | None
+    error: str = ""
+
+
+class System:
+    """The service that every node offers to the others, outside of what the app declares."""
+
+    def __init__(self, facts: Callable[[], NodeFacts]) -> None:
+        self._facts = facts
+
+    async def ping(self) -> str:
+        """Return the node's id."""
+        return self._facts().id
+
+    async def facts(self) -> NodeFacts:
+        """Return the node's account of itself."""
+        return self._facts()
+
+
+SYSTEM = describe(System, "_node")
+
+
+async def ask(wire: Wire, address: str, method: MethodSpec, *, timeout_s: float) -> object:
+    """Call a method without parameters of the system service at `address`, whatever the routing says."""
+    channel = wire.connect(address)
+    try:
+        body = method.arguments.encode(method.arguments.type())
+        return method.result.decode(await channel.request(method.target, body, timeout_s=timeout_s))
+    finally:
+        await channel.close()
+
+
+async def ask_all(wire: Wire, members: Iterable[Member], *, timeout_s: float) -> list[NodeStatus]:
+    """Ask all `members` at once for their facts."""
+
+    async def status(member: Member) -> NodeStatus:
+        try:
+            facts = await ask(wire, member.address, SYSTEM.methods["facts"], timeout_s=timeout_s)
+        except (CoterieError, Failure) as error:
+            return NodeStatus(member=member, facts=None, error=str(error))
+        assert isinstance(facts, NodeFacts)  # noqa: S101 - the codec of the method has checked it
+        return NodeStatus(member=member, facts=facts)
+
+    ordered = sorted(members, key=lambda member: (member.name, member.id))
+    return list(await asyncio.gather(*(status(member) for member in ordered)))
