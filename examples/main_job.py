@@ -54,9 +54,14 @@ class ShopNode:
         began = time.monotonic()
         command = ("-m", "coterie", "run", str(SHOP), "--name", self.name, "--http", "127.0.0.1:0", "--json")
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, *command, "--data", str(self.directory), *self.engine, stdout=asyncio.subprocess.PIPE
+            sys.executable,
+            *command,
+            "--data",
+            str(self.directory),
+            *self.engine,
+            stdout=asyncio.subprocess.PIPE,
         )
-        assert self.process.stdout is not None
+        assert self.process.stdout is not None  # it was asked for
         async for line in self.process.stdout:
             event = json.loads(line)
             if "error" in event:
@@ -95,9 +100,16 @@ class Ledger:
     failed_attempts: int = 0
     waits_s: list[float] = field(default_factory=list)
 
+    progress: asyncio.Condition = field(default_factory=asyncio.Condition)
+
     @property
     def answered(self) -> int:
         return len(self.accepted) + len(self.sold_out) + len(self.gave_up)
+
+    async def wait_answered(self, count: int) -> None:
+        """Return when so many orders have an answer."""
+        async with self.progress:
+            await self.progress.wait_for(lambda: self.answered >= count)
 
 
 async def buy(http: httpx.AsyncClient, nodes: list[ShopNode], order: dict[str, Any], ledger: Ledger) -> None:
@@ -128,6 +140,8 @@ async def buy(http: httpx.AsyncClient, nodes: list[ShopNode], order: dict[str, A
     else:
         ledger.gave_up[order["id"]] = order
     ledger.waits_s.append(time.monotonic() - began)
+    async with ledger.progress:
+        ledger.progress.notify_all()
 
 
 async def buyer(nodes: list[ShopNode], orders: asyncio.Queue[dict[str, Any]], ledger: Ledger) -> None:
@@ -157,15 +171,15 @@ def make_orders(count: int) -> list[dict[str, Any]]:
 async def crash(nodes: list[ShopNode], ledger: Ledger, count: int) -> None:
     """Kill a node when a third of the orders is answered, and start it again at two thirds."""
     victim = nodes[0]
-    while ledger.answered < count / 3:
-        await asyncio.sleep(0.005)
+    await ledger.wait_answered(count // 3)
     pid = victim.pid
     await victim.kill()
     console.print(f"  [red]killed[/] {victim.name} (pid {pid}, SIGKILL) after {ledger.answered} answers")
-    while ledger.answered < count * 2 / 3:
-        await asyncio.sleep(0.005)
+    await ledger.wait_answered(count * 2 // 3)
     await victim.start()
-    console.print(f"  [green]restarted[/] {victim.name} (pid {victim.pid}), ready after {victim.ready_after_s:.2f} s")
+    console.print(
+        f"  [green]restarted[/] {victim.name} (pid {victim.pid}), ready after {victim.ready_after_s:.2f} s"
+    )
 
 
 async def trade(nodes: list[ShopNode], arguments: argparse.Namespace) -> Ledger:
@@ -180,7 +194,12 @@ async def trade(nodes: list[ShopNode], arguments: argparse.Namespace) -> Ledger:
     orders: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     for order in make_orders(arguments.orders):
         orders.put_nowait(order)
-    columns = (TextColumn("  orders"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn())
+    columns = (
+        TextColumn("  orders"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("orders", total=arguments.orders)
         tasks = [asyncio.create_task(buyer(nodes, orders, ledger)) for _ in range(arguments.buyers)]
@@ -215,9 +234,13 @@ def audit(ledger: Ledger, books: list[dict[str, Any]]) -> list[str]:
     open_quantity = sum(order["quantity"] for order in ledger.gave_up.values())
     quantity = sum(order["quantity"] for order in accepted)
     if shop["sold"] < quantity:
-        complaints.append(f"lost: buyers hold receipts for {quantity} articles, the books have {shop['sold']}")
+        complaints.append(
+            f"lost: buyers hold receipts for {quantity} articles, the books have {shop['sold']}"
+        )
     if shop["sold"] > quantity + open_quantity:
-        complaints.append(f"sold twice: the books have {shop['sold']} articles sold, buyers ordered {quantity}")
+        complaints.append(
+            f"sold twice: the books have {shop['sold']} articles sold, buyers ordered {quantity}"
+        )
     if not len(accepted) <= shop["orders"] <= len(accepted) + len(ledger.gave_up):
         complaints.append(f"buyers hold {len(accepted)} receipts, the books have {shop['orders']} orders")
     if shop["delivered"] != shop["left"] + shop["sold"]:
@@ -247,7 +270,10 @@ def report(ledger: Ledger, books: dict[str, Any], complaints: list[str], took_s:
         ("charged", f"{books['charged'] / 100:.2f} for {books['charged_orders']} orders"),
         ("wait for an answer", f"median {waits[len(waits) // 2] * 1000:.1f} ms"),
         ("longest interruption", f"{waits[-1]:.2f} s"),
-        ("lost or sold twice", "[green]none[/]" if not complaints else f"[red]{len(complaints)} complaints[/]"),
+        (
+            "lost or sold twice",
+            "[green]none[/]" if not complaints else f"[red]{len(complaints)} complaints[/]",
+        ),
     ]
     for name, value in rows:
         table.add_row(f"  {name}", value)
@@ -274,7 +300,9 @@ async def main(arguments: argparse.Namespace) -> int:
     async with cluster(arguments) as nodes:
         console.print("[bold]Three nodes of the shop[/]")
         for node in nodes:
-            console.print(f"  {node.name}  [cyan]{node.url}[/]  pid {node.pid}, ready after {node.ready_after_s:.2f} s")
+            console.print(
+                f"  {node.name}  [cyan]{node.url}[/]  pid {node.pid}, ready after {node.ready_after_s:.2f} s"
+            )
         began = time.monotonic()
         ledger = await trade(nodes, arguments)
         took_s = time.monotonic() - began
@@ -296,18 +324,22 @@ async def serve(nodes: list[ShopNode]) -> None:
     console.print("\n[bold]The shop stays open.[/] Try, in another terminal:")
     console.print(f"  curl {nodes[0].url}/Shop/books -X POST", soft_wrap=True)
     console.print(
-        f"  curl {nodes[1].url}/Shop/restock --json '{{\"sku\": \"tea\", \"quantity\": 5}}'", soft_wrap=True
+        f'  curl {nodes[1].url}/Shop/restock --json \'{{"sku": "tea", "quantity": 5}}\'', soft_wrap=True
     )
-    console.print(f"  curl -N {nodes[2].url}/Shop/follow --json '{{\"sku\": \"tea\"}}'", soft_wrap=True)
+    console.print(f'  curl -N {nodes[2].url}/Shop/follow --json \'{{"sku": "tea"}}\'', soft_wrap=True)
     console.print(f"  kill -9 {nodes[1].pid}     # and ask the others\nCtrl-C ends it.", soft_wrap=True)
     await stop.wait()
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--orders", type=int, default=3000, help="how many orders are placed (default 3000)")
     parser.add_argument("--buyers", type=int, default=12, help="how many buyers at once (default 12)")
-    parser.add_argument("--engine", default="", help="the URL of the engine (default: SQLite in a new folder)")
+    parser.add_argument(
+        "--engine", default="", help="the URL of the engine (default: SQLite in a new folder)"
+    )
     parser.add_argument("--serve", action="store_true", help="keep the shop open afterwards")
     parser.add_argument("--seed", type=int, default=None, help="makes the orders the same in each run")
     return parser.parse_args()

@@ -12,6 +12,7 @@ node, for as long as the buyer has no answer: it sells once, charges once, and g
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from coterie import App
@@ -108,10 +109,8 @@ class Payments:
         """Charge the order's amount and return the receipt. Repeating it charges nothing more."""
         if order.amount <= 0:
             raise Declined(f"an amount of {order.amount} cents cannot be charged")
-        try:
+        with suppress(Conflict):  # It was charged before.
             await charges.put(order.id, order.amount, expect=0)
-        except Conflict:
-            pass  # It was charged before.
         return f"receipt-{order.id}"
 
 

@@ -1,5 +1,15 @@
 """Typed values to bytes and back, and the frames that carry them."""
 
+from .immutable import is_immutable
 from .values import Buffer, Codec, codec_for, decode_hook, encode_hook, schema_hook, type_name
 
-__all__ = ["Buffer", "Codec", "codec_for", "decode_hook", "encode_hook", "schema_hook", "type_name"]
+__all__ = [
+    "Buffer",
+    "Codec",
+    "codec_for",
+    "decode_hook",
+    "encode_hook",
+    "is_immutable",
+    "schema_hook",
+    "type_name",
+]

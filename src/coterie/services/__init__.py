@@ -1,1 +1,30 @@
-"""services."""
+"""Services: classes whose public async methods can be called from anywhere in the cluster.
+
+spec = describe(Shop)                                  # what the class declares
+dispatcher = Dispatcher(...)                           # answers calls on a node that hosts it
+await wire.listen(address, dispatcher.handlers())
+shop = make_client(spec)                               # typed as Shop; works wherever `current()` does
+bindings[spec] = ServiceBinding(...)                   # how this node reaches the service
+await shop.buy(order)                                  # in process if it is hosted here, else by the wire
+"""
+
+from .binding import Channels, Directory, Endpoint, ServiceBinding
+from .client import make_client
+from .dispatch import Dispatcher, MethodStatistics
+from .registry import ErrorRegistry
+from .spec import MethodSpec, ParameterSpec, ServiceSpec, describe
+
+__all__ = [
+    "Channels",
+    "Directory",
+    "Dispatcher",
+    "Endpoint",
+    "ErrorRegistry",
+    "MethodSpec",
+    "MethodStatistics",
+    "ParameterSpec",
+    "ServiceBinding",
+    "ServiceSpec",
+    "describe",
+    "make_client",
+]

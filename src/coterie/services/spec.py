@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ..codec import Codec, codec_for, type_name
-from ..errors import InvalidConfiguration
+from ..codec import Buffer, Codec, codec_for, is_immutable, type_name
+from ..errors import InvalidArgument, InvalidConfiguration
 
 __all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
 
@@ -47,10 +48,34 @@ class MethodSpec:
     """Of a Struct with one field a parameter: a JSON object by name. Unknown names are refused."""
     result: Codec[Any] = field(repr=False)
 
-    @property
-    def target(self) -> str:
-        """The name by which the method is called: `Service.method`."""
-        return f"{self.service}.{self.name}"
+    target: str
+    """The name by which the method is called: `Service.method`."""
+    immutable_arguments: bool
+    """Whether no argument can be changed, so that a call in process need not copy them."""
+    immutable_result: bool
+
+    def decode_arguments(self, body: Buffer) -> Any:
+        """Return the arguments as the Struct of `arguments`.
+
+        Raises `InvalidArgument` that names the parameter and says what was expected.
+        """
+        try:
+            return self.arguments.decode(body)
+        except InvalidArgument as error:
+            raise InvalidArgument(self.explain(str(error.__cause__))) from error
+
+    def explain(self, problem: str) -> str:
+        """Return msgspec's `problem` with the arguments in the terms of the method's signature."""
+        found = re.search(r" - at `\$\[(\d+)\](.*)`$", problem)
+        if found is not None and int(found[1]) < len(self.parameters):
+            name = self.parameters[int(found[1])].name
+            what = problem[: found.start()]
+            return f"{self.target}: parameter `{name}{found[2]}`: {what[:1].lower()}{what[1:]}"
+        found = re.search(r"at least length (\d+), got (\d+)", problem)
+        if found is not None:
+            missing = [p.name for p in self.parameters[int(found[2]) :] if p.required]
+            return f"{self.target}: missing parameter{'s' if len(missing) > 1 else ''}: {', '.join(missing)}"
+        return f"{self.target}: {problem[:1].lower()}{problem[1:]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,8 +154,11 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
         return MethodSpec(
             service=service,
             name=name,
+            target=where,
             parameters=tuple(parameters),
             returns=returns,
+            immutable_arguments=all(is_immutable(p.type) for p in parameters),
+            immutable_result=is_immutable(returns),
             streaming=streaming,
             doc=inspect.getdoc(function) or "",
             arguments=codec_for(compact),

@@ -1,0 +1,320 @@
+"""The calling side: what a node makes of a service that its code calls."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import coroutine
+from typing import Any, Protocol
+
+import msgspec
+
+from ..codec import codec_for
+from ..context import CURRENT, Call, Metadata
+from ..errors import DeadlineExceeded, InvalidArgument, Outcome, Unavailable
+from ..ports.entropy import Entropy
+from ..ports.wire import Channel, Failure, Wire
+from ._routing import Endpoint, Router
+from .registry import ErrorRegistry
+from .spec import MethodSpec, ServiceSpec
+
+__all__ = ["CallConfig", "Channels", "Directory", "Endpoint", "ServiceBinding"]
+
+_astuple = msgspec.structs.astuple
+
+
+class Directory(Protocol):
+    """Knows the live endpoints of each service."""
+
+    def endpoints(self, service: str) -> Sequence[Endpoint]:
+        """Return those that take calls now. Must be quick: it is asked at every call."""
+        ...
+
+    async def wait_changed(self) -> None:
+        """Return when what `endpoints` returns may have changed."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CallConfig:
+    """The bounds of a call."""
+
+    timeout_s: float = 5.0
+    """The deadline of a call whose caller has none."""
+    patience_s: float = 2.0
+    """How long a call waits for an endpoint when there is none, or none that can be reached."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_s <= 86400 or not 0 <= self.patience_s <= 3600:
+            raise ValueError(f"not usable bounds of a call: {self}")
+
+
+class Channels:
+    """One channel an address, shared by all services of a node."""
+
+    __slots__ = ("_channels", "_wire")
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._channels: dict[str, Channel] = {}
+
+    def get(self, address: str) -> Channel:
+        channel = self._channels.get(address)
+        if channel is None:
+            channel = self._channels[address] = self._wire.connect(address)
+        return channel
+
+    def pending(self, address: str) -> int:
+        """Return how many calls are under way to `address`."""
+        channel = self._channels.get(address)
+        return 0 if channel is None else channel.pending
+
+    async def retain(self, addresses: Iterable[str]) -> None:
+        """Close the channels to all other addresses that have nothing under way."""
+        keep = set(addresses)
+        for address in [a for a, c in self._channels.items() if a not in keep and not c.pending]:
+            await self._channels.pop(address).close()
+
+    async def close(self) -> None:
+        channels, self._channels = self._channels, {}
+        for channel in channels.values():
+            await channel.close()
+
+
+class ServiceBinding:
+    """How the code on one node reaches one service: in process when it is hosted here, else by the wire.
+
+    A call fails over to another endpoint only when it certainly reached no handler. Whatever may have
+    had an effect is raised to the caller.
+    """
+
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        *,
+        instance: object | None,
+        directory: Directory,
+        channels: Channels,
+        errors: ErrorRegistry,
+        entropy: Entropy,
+        config: CallConfig | None = None,
+    ) -> None:
+        self.spec = spec
+        self._instance = instance
+        self._directory = directory
+        self._channels = channels
+        self._errors = errors
+        self._entropy = entropy
+        self._config = config or CallConfig()
+        self._router = Router()
+        self._time = asyncio.get_running_loop().time
+        self._validators = {
+            method.name: [(p.name, codec_for(p.type).validate) for p in method.parameters]
+            for method in spec.methods.values()
+        }
+
+    async def call(
+        self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
+    ) -> Any:
+        """Call `method` for the code that runs in `here`, and return its result."""
+        now = self._time()
+        deadline = now + self._config.timeout_s
+        if here.deadline is not None and here.deadline < deadline:
+            deadline = here.deadline
+            if deadline <= now:
+                raise _too_late(method, Outcome.NOT_APPLIED)
+        arguments = _bound(method, args, kwargs)
+        if self._instance is not None:
+            return await self._call_here(method, arguments, here, deadline)
+        body = method.arguments.encode(arguments)
+        metadata = _outgoing(here.metadata)
+        tried: list[str] = []
+        while True:
+            endpoint = await self._endpoint(tried, deadline)
+            channel = self._channels.get(endpoint.address)
+            try:
+                reply = await channel.request(
+                    method.target, body, timeout_s=deadline - self._time(), metadata=metadata
+                )
+            except Failure as failure:
+                raise self._errors.from_failure(failure) from None
+            except Unavailable as error:
+                self._give_up_or_retry(error, endpoint, tried)
+            else:
+                if tried:
+                    self._router.worked(endpoint.address)
+                return method.result.decode(reply)
+
+    async def stream(
+        self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
+    ) -> AsyncGenerator[Any, None]:
+        """Call a streaming `method` and iterate over its items, until the caller's deadline, if any."""
+        arguments = _bound(method, args, kwargs)
+        if self._instance is not None:
+            async with aclosing(self._stream_here(method, arguments, here)) as items:
+                async for item in items:
+                    yield item
+            return
+        body = method.arguments.encode(arguments)
+        metadata = _outgoing(here.metadata)
+        tried: list[str] = []
+        while True:
+            waits_until = self._time() + self._config.timeout_s if here.deadline is None else here.deadline
+            endpoint = await self._endpoint(tried, waits_until)
+            channel = self._channels.get(endpoint.address)
+            timeout_s = None if here.deadline is None else here.deadline - self._time()
+            started = False
+            replies: Any = channel.stream(method.target, body, timeout_s=timeout_s, metadata=metadata)
+            try:
+                async with aclosing(replies):
+                    async for reply in replies:
+                        started = True
+                        yield method.result.decode(reply)
+            except Failure as failure:
+                raise self._errors.from_failure(failure) from None
+            except Unavailable as error:
+                if started:
+                    raise
+                self._give_up_or_retry(error, endpoint, tried)
+            else:
+                return
+
+    def _give_up_or_retry(self, error: Unavailable, endpoint: Endpoint, tried: list[str]) -> None:
+        if error.outcome is not Outcome.NOT_APPLIED:
+            raise error
+        self._router.failed(endpoint.address, self._time())
+        tried.append(endpoint.address)
+
+    async def _endpoint(self, tried: list[str], deadline: float) -> Endpoint:
+        patience = 0.0
+        wait_s = 0.005
+        while True:
+            endpoints = self._directory.endpoints(self.spec.name)
+            now = self._time()
+            chosen = self._router.choose(
+                endpoints, tried, now=now, chance=self._entropy.random(), pending=self._channels.pending
+            )
+            if chosen is not None:
+                return chosen
+            patience = patience or min(deadline, now + self._config.patience_s)
+            if now >= patience:
+                raise self._nobody(endpoints)
+            tried.clear()  # All were tried: begin again after a pause, or as soon as the view changes.
+            wait_s = min(wait_s * 2, 0.25, patience - now)
+            try:
+                async with asyncio.timeout(wait_s * (0.5 + self._entropy.random() / 2)):
+                    await self._directory.wait_changed()
+            except TimeoutError:
+                continue
+
+    def _nobody(self, endpoints: Sequence[Endpoint]) -> Unavailable:
+        if endpoints:
+            return Unavailable(
+                f"none of the {len(endpoints)} nodes that offer {self.spec.name} can be reached",
+                hint="they may just have died: look at `coterie status`",
+                outcome=Outcome.NOT_APPLIED,
+            )
+        return Unavailable(
+            f"no live node offers the service {self.spec.name}",
+            hint="start one with `coterie run`, on the same engine",
+            outcome=Outcome.NOT_APPLIED,
+        )
+
+    async def _call_here(self, method: MethodSpec, arguments: Any, here: Call, deadline: float) -> Any:
+        arguments = self._isolated(method, arguments)
+        function = getattr(self._instance, method.name)
+        values = _astuple(arguments)
+        token = CURRENT.set(Call(here.node, here.bindings, deadline, _outgoing(here.metadata)))
+        try:
+            names = (parameter.name for parameter in method.parameters)
+            result = await _within(function(**dict(zip(names, values, strict=True))), deadline, method)
+        finally:
+            CURRENT.reset(token)
+        return result if method.immutable_result else method.result.decode(method.result.encode(result))
+
+    async def _stream_here(self, method: MethodSpec, arguments: Any, here: Call) -> AsyncGenerator[Any, None]:
+        arguments = self._isolated(method, arguments)
+        names = (parameter.name for parameter in method.parameters)
+        values = dict(zip(names, _astuple(arguments), strict=True))
+        async with aclosing(getattr(self._instance, method.name)(**values)) as items:
+            while True:
+                scope = asyncio.timeout_at(here.deadline)
+                try:
+                    async with scope:
+                        item = await anext(items)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    if scope.expired():
+                        raise _too_late(method, Outcome.UNKNOWN) from None
+                    raise
+                yield item if method.immutable_result else method.result.decode(method.result.encode(item))
+
+    def _isolated(self, method: MethodSpec, arguments: Any) -> Any:
+        """Return arguments that share nothing mutable with the caller, checked as in a remote call."""
+        if not method.immutable_arguments:
+            return method.decode_arguments(method.arguments.encode(arguments))
+        for name, validate in self._validators[method.name]:
+            try:
+                validate(getattr(arguments, name))
+            except InvalidArgument as error:
+                raise InvalidArgument(_problem(method, name, error)) from error
+        return arguments
+
+
+def _bound(method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return method.arguments.type(*args, **kwargs)
+    except TypeError as error:
+        raise InvalidArgument(f"{method.target}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+
+
+def _problem(method: MethodSpec, name: str, error: InvalidArgument) -> str:
+    problem = str(error.__cause__)
+    return f"{method.target}: parameter `{name}`: {problem[:1].lower()}{problem[1:]}"
+
+
+def _outgoing(metadata: Metadata | None) -> Metadata | None:
+    """Return what of a call's metadata the calls made within it inherit: all but its idempotency key."""
+    if metadata is None or (metadata.idempotency_key is None and not metadata.retry):
+        return metadata
+    return Metadata(metadata.traceparent, None, metadata.causal)
+
+
+def _too_late(method: MethodSpec, outcome: Outcome) -> DeadlineExceeded:
+    when = "before it started" if outcome is Outcome.NOT_APPLIED else "while it ran"
+    return DeadlineExceeded(f"the deadline of {method.target} was over {when}", outcome=outcome)
+
+
+async def _within(work: Any, deadline: float, method: MethodSpec) -> Any:
+    """Await `work`, but not beyond `deadline`; without a timer if it does not suspend."""
+    try:
+        waits_for = work.send(None)
+    except StopIteration as stop:
+        return stop.value
+    scope = asyncio.timeout_at(deadline)
+    try:
+        async with scope:
+            return await _rest(work, waits_for)
+    except TimeoutError:
+        if scope.expired():
+            raise _too_late(method, Outcome.UNKNOWN) from None
+        raise
+
+
+@coroutine
+def _rest(work: Any, waits_for: Any) -> Generator[Any, Any, Any]:
+    """Go on with a coroutine that was stepped to its first await, `waits_for`."""
+    while True:
+        sent: Any = None
+        thrown: BaseException | None = None
+        try:
+            sent = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to `work`
+            thrown = error
+        try:
+            waits_for = work.send(sent) if thrown is None else work.throw(thrown)
+        except StopIteration as stop:
+            return stop.value

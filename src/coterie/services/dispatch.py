@@ -1,0 +1,252 @@
+"""The answering side: from a request on the wire to a method of a service, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import inspect
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+
+from ..context import CURRENT, Call, Metadata
+from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, NotFound
+from ..ports.wire import Handlers, Request
+from ..telemetry import LATENCY_BUCKETS_S, Distribution, Family, Sample
+from .registry import ErrorRegistry
+from .spec import MethodSpec, ServiceSpec
+
+__all__ = ["Dispatcher", "MethodStatistics"]
+
+_astuple = msgspec.structs.astuple
+
+
+class MethodStatistics:
+    """What a method has done since the node started."""
+
+    __slots__ = ("calls", "counts", "failures", "pending", "seconds")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.pending = 0
+        self.seconds = 0.0
+        self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.failures: dict[str, int] = {}
+
+    def ended(self, seconds: float) -> None:
+        self.pending -= 1
+        self.seconds += seconds
+        self.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+
+
+class _Hosted:
+    """A method with the instance that answers it."""
+
+    __slots__ = ("call", "decode", "encode", "spec", "statistics")
+
+    def __init__(self, spec: MethodSpec, instance: object) -> None:
+        function = getattr(instance, spec.name)
+        keyword_only = any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(function).parameters.values())
+        names = [parameter.name for parameter in spec.parameters]
+        self.call: Callable[[Any], Any]
+        if keyword_only:
+            self.call = lambda arguments: function(**dict(zip(names, _astuple(arguments), strict=True)))
+        else:
+            self.call = lambda arguments: function(*_astuple(arguments))
+        self.spec = spec
+        self.decode = spec.decode_arguments
+        self.encode = spec.result.encode
+        self.statistics = MethodStatistics()
+
+
+class Dispatcher:
+    """Answers calls to the services that a node hosts.
+
+    `instances` has the instance of each hosted service by name; `bindings` is what the handles find
+    in `current()` while a method runs.
+    """
+
+    def __init__(
+        self,
+        node: str,
+        specs: Mapping[str, ServiceSpec],
+        instances: Mapping[str, object],
+        *,
+        bindings: Mapping[object, Any],
+        errors: ErrorRegistry,
+    ) -> None:
+        self._node = node
+        self._bindings = bindings
+        self._errors = errors
+        self._time = asyncio.get_running_loop().time
+        self._methods = {
+            method.target: _Hosted(method, instances[spec.name])
+            for spec in specs.values()
+            for method in spec.methods.values()
+        }
+
+    def handlers(self) -> Handlers:
+        """Return what a wire's listener needs."""
+        return Handlers(request=self._request, stream=self._stream)
+
+    @property
+    def calls(self) -> int:
+        """How many calls were answered or are being answered."""
+        return sum(hosted.statistics.calls for hosted in self._methods.values())
+
+    @property
+    def pending(self) -> int:
+        """How many calls are being answered."""
+        return sum(hosted.statistics.pending for hosted in self._methods.values())
+
+    async def invoke(
+        self, method: MethodSpec, arguments: Any, *, timeout_s: float, metadata: Metadata | None
+    ) -> Any:
+        """Call a hosted method with typed arguments (either Struct of `method`) and return its result.
+
+        Raises what the method raises, and `DeadlineExceeded` after `timeout_s`.
+        """
+        hosted = self._methods[method.target]
+        statistics = hosted.statistics
+        began = self._time()
+        deadline = began + timeout_s
+        CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
+        statistics.calls += 1
+        statistics.pending += 1
+        scope = asyncio.timeout_at(deadline)
+        try:
+            async with scope:
+                return await hosted.call(arguments)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            self._count(statistics, error)
+            raise DeadlineExceeded(f"{method.target} took longer than {timeout_s:g} s") from error
+        except Exception as error:
+            self._count(statistics, error)
+            raise
+        finally:
+            statistics.ended(self._time() - began)
+
+    async def stream(
+        self, method: MethodSpec, arguments: Any, *, timeout_s: float, metadata: Metadata | None
+    ) -> AsyncIterator[Any]:
+        """Call a hosted streaming method with typed arguments and iterate over its items."""
+        hosted = self._methods[method.target]
+        statistics = hosted.statistics
+        began = self._time()
+        deadline = began + timeout_s
+        CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
+        statistics.calls += 1
+        statistics.pending += 1
+        scope = asyncio.timeout_at(deadline)
+        try:
+            async with aclosing(hosted.call(arguments)) as items:
+                while True:
+                    scope = asyncio.timeout_at(deadline)
+                    async with scope:
+                        try:
+                            item = await anext(items)
+                        except StopAsyncIteration:
+                            return
+                    yield item
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            self._count(statistics, error)
+            raise DeadlineExceeded(f"{method.target} took longer than {timeout_s:g} s") from error
+        except Exception as error:
+            self._count(statistics, error)
+            raise
+        finally:
+            statistics.ended(self._time() - began)
+
+    # The two below run for every call between nodes: the wire gives each its own context and deadline.
+
+    async def _request(self, request: Request) -> bytes:
+        hosted = self._methods.get(request.target)
+        if hosted is None or hosted.spec.streaming:
+            raise self._errors.to_failure(self._unknown(request.target, streaming=False))
+        statistics = hosted.statistics
+        began = self._time()
+        statistics.calls += 1
+        statistics.pending += 1
+        try:
+            arguments = hosted.decode(request.body)
+            CURRENT.set(Call(self._node, self._bindings, request.deadline, request.metadata))
+            return hosted.encode(await hosted.call(arguments))
+        except Exception as error:
+            self._count(statistics, error)
+            raise self._errors.to_failure(error) from error
+        finally:
+            statistics.ended(self._time() - began)
+
+    async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
+        hosted = self._methods.get(request.target)
+        if hosted is None or not hosted.spec.streaming:
+            raise self._errors.to_failure(self._unknown(request.target, streaming=True))
+        statistics = hosted.statistics
+        began = self._time()
+        statistics.calls += 1
+        statistics.pending += 1
+        try:
+            arguments = hosted.decode(request.body)
+            CURRENT.set(Call(self._node, self._bindings, request.deadline, request.metadata))
+            async with aclosing(hosted.call(arguments)) as items:
+                async for item in items:
+                    yield hosted.encode(item)
+        except Exception as error:
+            self._count(statistics, error)
+            raise self._errors.to_failure(error) from error
+        finally:
+            statistics.ended(self._time() - began)
+
+    def _unknown(self, target: str, *, streaming: bool) -> CoterieError:
+        hosted = self._methods.get(target)
+        if hosted is not None:
+            kind = "one result" if streaming else "a stream"
+            return InvalidArgument(f"{target} returns {kind}; the caller expected otherwise")
+        public = [name for name in self._methods if not name.startswith("_")]
+        near = difflib.get_close_matches(target, public, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(sorted(public)) or 'none'}"
+        return NotFound(f"the node {self._node!r} has no method {target!r}", hint=hint)
+
+    def _count(self, statistics: MethodStatistics, error: BaseException) -> None:
+        found = self._errors.find(error)
+        if found is not None:
+            code = found[0]
+        elif isinstance(error, CoterieError):
+            code = error.code
+        else:
+            code = "internal"
+        statistics.failures[code] = statistics.failures.get(code, 0) + 1
+
+    def collect(self) -> Iterable[Family]:
+        """Return calls, failures, latency and calls under way, by method."""
+        public = [(name, h.statistics) for name, h in self._methods.items() if not name.startswith("_")]
+        yield Family(
+            name="coterie_calls_failed_total",
+            kind="counter",
+            help="Calls that ended with an error, by its code.",
+            labels=("method", "code"),
+            samples=tuple(Sample((n, code), count) for n, s in public for code, count in s.failures.items()),
+        )
+        yield Family(
+            name="coterie_calls_pending",
+            kind="gauge",
+            help="Calls that are being answered.",
+            labels=("method",),
+            samples=tuple(Sample((n,), s.pending) for n, s in public),
+        )
+        yield Family(
+            name="coterie_call_duration_seconds",
+            kind="histogram",
+            help="How long methods took to answer.",
+            labels=("method",),
+            samples=tuple(
+                Sample((n,), Distribution(LATENCY_BUCKETS_S, tuple(s.counts), s.seconds)) for n, s in public
+            ),
+        )

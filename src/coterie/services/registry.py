@@ -1,0 +1,173 @@
+"""How errors cross the wire: as their declared type, or as `RemoteError`.
+
+Only classes that are registered here are ever built from what a peer sent; nothing is imported or
+unpickled by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+import msgspec
+
+from .. import errors as _errors
+from ..codec import Codec, codec_for, encode_hook
+from ..errors import CoterieError, InvalidArgument, InvalidConfiguration, Outcome, RemoteError
+from ..ports.wire import Failure
+
+__all__ = ["ErrorRegistry"]
+
+_BUILT_IN: dict[str, type[CoterieError]] = {
+    cls.code: cls
+    for cls in vars(_errors).values()
+    if isinstance(cls, type) and issubclass(cls, CoterieError) and cls is not RemoteError
+}
+_MAX_TRACEBACK = 16_000
+_encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
+_decode = msgspec.msgpack.Decoder().decode
+
+
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    name: str
+    cls: type[Exception]
+    status: int
+    fields: Codec[Any] | None
+    """For an exception that is a dataclass: a Struct of its fields."""
+
+
+class ErrorRegistry:
+    """The exceptions that a program declares, by name and by class."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, _Declared] = {}
+        self._by_class: dict[type[BaseException], _Declared] = {}
+
+    def register(self, cls: type[Exception], *, status: int = 400, name: str | None = None) -> None:
+        """Declare `cls`; `status` is its HTTP status, `name` its name on the wire."""
+        if not issubclass(cls, Exception):
+            raise InvalidConfiguration(f"a declared error must be a subclass of Exception, not {cls!r}")
+        if not 400 <= status <= 599:
+            raise InvalidConfiguration(
+                f"the status of {cls.__name__} must be between 400 and 599, not {status}"
+            )
+        name = name or cls.__name__
+        if name in self._by_name or name in _BUILT_IN:
+            raise InvalidConfiguration(f"an error called {name!r} is declared already")
+        declared = _Declared(name, cls, status, _fields_of(cls))
+        self._by_name[name] = self._by_class[cls] = declared
+
+    def find(self, error: BaseException) -> tuple[str, int] | None:
+        """Return the declared name and HTTP status of an exception's type, or None."""
+        declared = self._lookup(type(error))
+        return None if declared is None else (declared.name, declared.status)
+
+    def declared(self) -> Iterator[tuple[str, type[Exception], int]]:
+        """Return name, class and HTTP status of each declared exception."""
+        return ((d.name, d.cls, d.status) for d in self._by_name.values())
+
+    def _lookup(self, cls: type[BaseException]) -> _Declared | None:
+        for base in cls.__mro__:
+            if base in self._by_class:
+                return self._by_class[base]
+        return None
+
+    def to_failure(self, error: BaseException) -> Failure:
+        """Return `error` as it crosses the wire."""
+        if isinstance(error, Failure):
+            return error
+        declared = self._lookup(type(error))
+        outcome = error.outcome if isinstance(error, CoterieError) else Outcome.UNKNOWN
+        hint = (error.hint or "") if isinstance(error, CoterieError) else ""
+        if declared is not None:
+            return Failure(
+                declared.name, str(error), hint=hint, outcome=outcome, detail=_detail(declared, error)
+            )
+        if isinstance(error, RemoteError):  # From further down the chain: passed on as it came.
+            detail = _encode(error.type_name)
+            trace = error.remote_traceback
+            return Failure(
+                error.code, error.message, hint=hint, outcome=outcome, detail=detail, traceback=trace
+            )
+        if isinstance(error, CoterieError):
+            return Failure(error.code, error.message, hint=hint, outcome=outcome)
+        name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+        trace = "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
+        return Failure(RemoteError.code, str(error), outcome=outcome, detail=_encode(name), traceback=trace)
+
+    def from_failure(self, failure: Failure) -> Exception:
+        """Return the error that `failure` stands for."""
+        declared = self._by_name.get(failure.code)
+        if declared is not None:
+            rebuilt = _rebuild(declared, failure)
+            if rebuilt is not None:
+                return rebuilt
+        elif failure.code in _BUILT_IN:
+            cls = _BUILT_IN[failure.code]
+            return cls(failure.message, hint=failure.hint or None, outcome=failure.outcome)
+        return RemoteError(
+            failure.message,
+            type_name=_remote_name(failure),
+            remote_traceback=failure.traceback,
+            hint=failure.hint or None,
+            outcome=failure.outcome,
+        )
+
+
+def _fields_of(cls: type[Exception]) -> Codec[Any] | None:
+    if not dataclasses.is_dataclass(cls):
+        return None
+    hints = get_type_hints(cls)
+    fields = [(field.name, hints[field.name]) for field in dataclasses.fields(cls) if field.init]
+    return codec_for(msgspec.defstruct(f"{cls.__name__}_fields", fields, array_like=True))
+
+
+def _detail(declared: _Declared, error: BaseException) -> bytes:
+    try:
+        if declared.fields is not None:
+            names = [field.name for field in msgspec.structs.fields(declared.fields.type)]
+            return _encode([getattr(error, name) for name in names])
+        return _encode(error.args)
+    except (TypeError, ValueError, OverflowError):
+        return _encode((str(error),))  # What cannot be sent is sent as text, so that the type still arrives.
+
+
+def _rebuild(declared: _Declared, failure: Failure) -> Exception | None:
+    cls = declared.cls
+    try:
+        if declared.fields is not None:
+            return cls(*msgspec.structs.astuple(declared.fields.decode(failure.detail)))
+        if issubclass(cls, CoterieError) and cls.__init__ is CoterieError.__init__:
+            return cls(failure.message, hint=failure.hint or None, outcome=failure.outcome)
+        arguments = _decode(failure.detail)
+        if _accepts(cls, len(arguments)):
+            error = cls(*arguments)
+        else:  # Its `args` are not what it was made from: the text and the type are kept.
+            error = cls.__new__(cls)
+        error.args = tuple(arguments)
+    except (msgspec.DecodeError, InvalidArgument, TypeError, ValueError):
+        return None  # The other side declares it differently: better a RemoteError than a wrong one.
+    return error
+
+
+def _accepts(cls: type[Exception], count: int) -> bool:
+    try:
+        inspect.signature(cls).bind(*range(count))
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _remote_name(failure: Failure) -> str:
+    if failure.code != RemoteError.code:
+        return failure.code
+    try:
+        name = _decode(failure.detail)
+    except msgspec.DecodeError:
+        return ""
+    return name if isinstance(name, str) else ""
