@@ -151,6 +151,7 @@ class Gateway:
             await send_stream(exchange, method, items)
             return
         result = await self._backend.invoke(method, given, timeout_s=timeout_s, metadata=about)
+        guard.answered()
         await exchange.respond(200, _JSON, method.result.encode_json(result))
 
     async def _page(self, exchange: Exchange) -> None:

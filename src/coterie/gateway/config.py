@@ -38,6 +38,8 @@ class GatewayConfig:
     """The limit of a request's target and headers together."""
     head_timeout_s: float = 10.0
     """How long a client may take to send a request's head, in seconds."""
+    stall_timeout_s: float = 30.0
+    """How long a client may read nothing of what it was sent, in seconds."""
     keep_alive_s: float = 15.0
     """How long an idle connection is kept, in seconds."""
     max_connections: int = 1024
@@ -53,6 +55,7 @@ class GatewayConfig:
             "stream_timeout_s",
             "body_timeout_s",
             "head_timeout_s",
+            "stall_timeout_s",
             "keep_alive_s",
         ):
             value = getattr(self, name)

@@ -33,10 +33,10 @@ class Exchange:
 
     async def respond(self, status: int, headers: ResponseHeaders, body: bytes) -> None:
         """Send a whole response."""
-        self.status = status
         length = [] if status == HTTPStatus.NO_CONTENT else [(b"content-length", b"%d" % len(body))]
         start = {"type": "http.response.start", "status": status, "headers": headers + self.extra + length}
         await self._send(start)
+        self.status = status
         # HEAD tells the length of a body that does not follow.
         await self._send({"type": "http.response.body", "body": b"" if self.method == "HEAD" else body})
 
@@ -46,8 +46,6 @@ class Exchange:
         async with lock:
             if self.status:
                 return
-            self.status = 200
-            self.stream = stream
             headers = [
                 (b"content-type", stream.content_type),
                 (b"cache-control", b"no-store"),
@@ -55,6 +53,8 @@ class Exchange:
                 *self.extra,
             ]
             await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+            self.status = 200
+            self.stream = stream
 
     async def send_part(self, part: bytes, *, more: bool = True) -> None:
         """Send a part of a streamed response; waits while the client is slow to read."""

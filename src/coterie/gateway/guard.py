@@ -63,9 +63,7 @@ class Guard:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._timer.cancel()
-        if self._watcher is not None:
-            self._watcher.cancel()
+        self.answered()
         # As in asyncio.timeout: the cancellation is ours unless somebody else asked for one as well.
         if self._why is None or self._task.uncancel() > self._cancelling:
             return
@@ -82,6 +80,12 @@ class Guard:
         if self._looked or not patient:
             self._timer.cancel()
             self._watch()
+
+    def answered(self) -> None:
+        """Note that the call is over: what remains is to send its result, however slowly it is read."""
+        self._timer.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
 
     def close(self) -> None:
         """Cancel the request because the server closes."""

@@ -38,12 +38,14 @@ class Bounds:
         *,
         max_head_bytes: int,
         head_timeout_s: float,
+        stall_timeout_s: float,
         max_connections: int,
         refuse: Callable[..., Any],
         on_lost: Callable[[], None],
     ) -> None:
         self.max_head_bytes = max_head_bytes
         self.head_timeout_s = head_timeout_s
+        self.stall_timeout_s = stall_timeout_s
         self.max_connections = max_connections
         self.refuse = refuse
         """The ASGI app that answers on connections that are too many."""
@@ -126,21 +128,29 @@ class Bounded(asyncio.Protocol):
         phase = self._stuck()
         if phase != self._phase:
             self._phase, self._phase_since = phase, now
-        elif phase is not None and now - self._phase_since >= self.bounds.head_timeout_s:
+            return
+        if phase is None:
+            return
+        limit_s = self.bounds.stall_timeout_s if phase[0] == "unread" else self.bounds.head_timeout_s
+        if now - self._phase_since >= limit_s:
             self.bounds.overdue += 1
             if phase[0] == "head" and self._head_bytes:
-                self._refuse(408, f"the head did not arrive within {self.bounds.head_timeout_s:g} s")
+                self._refuse(408, f"the head did not arrive within {limit_s:g} s")
             else:
                 self.transport.abort()
 
     def _stuck(self) -> tuple[str, Any] | None:
         """Return what the connection waits for that its peer could withhold for ever, or None.
 
-        While a request is answered, its own deadlines hold; while a connection is idle, uvicorn's
+        While a request is answered, its own deadline holds; while a connection is idle, uvicorn's
         keep-alive timer runs.
         """
-        if self._refusing or self.transport.is_closing():
-            return "close", None
+        if self._refusing:
+            return "end", None
+        if unread := self.transport.get_write_buffer_size():
+            return "unread", unread  # As long as the peer reads, the number changes.
+        if self.transport.is_closing():
+            return "end", None
         if self.busy:
             return None
         if self.cycle is not None and self.cycle.more_body:
@@ -175,13 +185,11 @@ class Bounded(asyncio.Protocol):
 
 def protocol_class(bounds: Bounds) -> type[Bounded]:
     """Return a protocol for one server, on httptools where it is installed, else on h11."""
-    base: type[asyncio.Protocol]
+    members = {"bounds": bounds}
     try:
-        from uvicorn.protocols.http import httptools_impl
-
-        base = httptools_impl.HttpToolsProtocol
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
-        from uvicorn.protocols.http import h11_impl
+        from uvicorn.protocols.http.h11_impl import H11Protocol
 
-        base = h11_impl.H11Protocol
-    return type("BoundedProtocol", (Bounded, base), {"bounds": bounds})
+        return type("BoundedH11Protocol", (Bounded, H11Protocol), members)
+    return type("BoundedHttpToolsProtocol", (Bounded, HttpToolsProtocol), members)

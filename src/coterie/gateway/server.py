@@ -11,7 +11,7 @@ import dataclasses
 import errno
 import ipaddress
 import math
-import select
+import selectors
 import socket
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
@@ -35,6 +35,7 @@ __all__ = ["HttpServer"]
 _TICK_S = 1.0
 _BACKLOG = 2048
 _BACKLOG_ROUNDS = 100
+_QUIET_ROUNDS = 5
 
 
 class HttpServer:
@@ -82,6 +83,7 @@ class HttpServer:
         self._bounds = Bounds(
             max_head_bytes=self._config.max_head_bytes,
             head_timeout_s=self._config.head_timeout_s,
+            stall_timeout_s=self._config.stall_timeout_s,
             max_connections=self._config.max_connections,
             refuse=_too_many_connections,
             on_lost=self._changed.set,
@@ -177,11 +179,16 @@ class HttpServer:
         # Closing the socket would reset them.
         if self._server is None:
             return
-        descriptors = [listening.fileno() for listening in self._server.sockets]
-        for _ in range(_BACKLOG_ROUNDS):
-            if not select.select(descriptors, [], [], 0)[0]:
-                return
-            await asyncio.sleep(0)
+        with selectors.DefaultSelector() as selector:
+            for listening in self._server.sockets:
+                selector.register(listening.fileno(), selectors.EVENT_READ)
+            quiet = 0
+            for _ in range(_BACKLOG_ROUNDS):
+                # The loop takes a few rounds from accepting a connection to having a protocol for it.
+                quiet = 0 if selector.select(0) else quiet + 1
+                if quiet == _QUIET_ROUNDS:
+                    return
+                await asyncio.sleep(0)
 
     def _tick(self) -> None:
         loop = asyncio.get_running_loop()

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
-from gateway_sample import SampleBackend, SystemClock
+from gateway_sample import Raw, SampleBackend, Serve, SystemClock
 
 from coterie.gateway import GatewayConfig, HttpServer
-
-Serve = Callable[..., Awaitable[HttpServer]]
 
 
 @pytest.fixture
@@ -45,3 +43,10 @@ async def server(serve: Serve) -> HttpServer:
 async def client(server: HttpServer) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url=f"http://{server.address}", timeout=20) as client:
         yield client
+
+
+@pytest.fixture
+async def raw(server: HttpServer) -> AsyncIterator[Raw]:
+    connection = await Raw.connect(server)
+    yield connection
+    await connection.close()

@@ -9,7 +9,7 @@ import decimal
 import enum
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -29,10 +29,14 @@ from coterie.errors import (
     RemoteError,
     Unavailable,
 )
+from coterie.gateway import HttpServer
+from coterie.services.registry import ErrorRegistry
 from coterie.services.spec import MethodSpec, ServiceSpec, describe
 from coterie.telemetry import Family, gauge
 
-__all__ = ["SampleBackend", "SystemClock"]
+__all__ = ["Raw", "SampleBackend", "Serve", "SystemClock", "eventually"]
+
+Serve = Callable[..., Awaitable[HttpServer]]
 
 
 class Colour(enum.Enum):
@@ -167,17 +171,9 @@ FAILURES: dict[str, Exception] = {
 }
 
 
-class Errors:
-    known: Mapping[type[Exception], tuple[str, int]] = {SoldOut: ("SoldOut", 409), Teapot: ("Teapot", 418)}
-
-    def find(self, error: BaseException) -> tuple[str, int] | None:
-        for cls in type(error).__mro__:
-            if cls in self.known:
-                return self.known[cls]
-        return None
-
-    def declared(self) -> Iterable[tuple[str, type[Exception], int]]:
-        return [(name, cls, status) for cls, (name, status) in self.known.items()]
+ERRORS = ErrorRegistry()
+ERRORS.register(SoldOut, status=409)
+ERRORS.register(Teapot, status=418)
 
 
 class SampleBackend:
@@ -188,7 +184,7 @@ class SampleBackend:
         self.app_name = "shop"
         self.shop = Shop()
         self.services: Mapping[str, ServiceSpec] = {"Shop": describe(Shop)}
-        self.errors = Errors()
+        self.errors = ERRORS
         self.entropy = SystemEntropy()
         self.reasons: list[str] = []
         self.calls = itertools.count(1)
@@ -226,3 +222,48 @@ class SampleBackend:
 
     def collect(self) -> Iterable[Family]:
         return [gauge("coterie_node_members", "Members of the cluster.", 3)]
+
+
+class Raw:
+    """A connection on which anything can be sent."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    @classmethod
+    async def connect(cls, server: HttpServer) -> Raw:
+        host, _, port = server.address.rpartition(":")
+        return cls(*await asyncio.open_connection(host, int(port)))
+
+    def post(self, path: str, body: bytes = b"", *, headers: str = "") -> None:
+        head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n{headers}"
+        if "Transfer-Encoding" not in headers:
+            head += f"Content-Length: {len(body)}\r\n"
+        self.writer.write(f"{head}\r\n".encode() + body)
+
+    async def reply(self) -> tuple[int, dict[str, str], bytes]:
+        """Return status, headers and body of a response that tells its length."""
+        head = (await self.reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        headers = dict(line.lower().split(": ", 1) for line in head[1:] if line)
+        body = await self.reader.readexactly(int(headers.get("content-length", 0)))
+        return int(head[0].split()[1]), headers, body
+
+    async def rest(self) -> bytes:
+        """Return what comes until the server closes the connection."""
+        parts = []
+        with contextlib.suppress(ConnectionError):
+            while part := await self.reader.read(65536):
+                parts.append(part)
+        return b"".join(parts)
+
+    async def close(self) -> None:
+        self.writer.close()
+        with contextlib.suppress(ConnectionError):
+            await self.writer.wait_closed()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Return once `condition` holds; the test's own time limit ends the wait."""
+    while not condition():
+        await asyncio.sleep(0.005)

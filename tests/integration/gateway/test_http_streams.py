@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 
 import httpx
 import pytest
-from gateway_sample import SampleBackend
+from gateway_sample import Raw, SampleBackend, eventually
 
 from coterie.gateway import HttpServer
 
@@ -77,18 +76,9 @@ async def test_a_late_error_after_the_head_is_a_last_line(client: httpx.AsyncCli
 async def test_a_client_that_leaves_cancels_its_call(
     server: HttpServer, backend: SampleBackend, method: str
 ) -> None:
-    host, _, port = server.address.rpartition(":")
-    _, writer = await asyncio.open_connection(host, int(port))
-    writer.write(f"POST /Shop/{method} HTTP/1.1\r\nHost: 127.0.0.1\r\nCoterie-Timeout: 60\r\n\r\n".encode())
+    raw = await Raw.connect(server)
+    raw.post(f"/Shop/{method}", headers="Coterie-Timeout: 60\r\n")
     await backend.shop.entered.wait()
-    writer.transport.abort()
-    async with asyncio.timeout(20):
-        await backend.shop.cancelled.wait()
-    assert server.gateway.running == 0 or await _gone(server)
-
-
-async def _gone(server: HttpServer) -> bool:
-    async with asyncio.timeout(20):
-        while server.gateway.running:
-            await asyncio.sleep(0.01)
-    return True
+    raw.writer.transport.abort()
+    await backend.shop.cancelled.wait()
+    await eventually(lambda: server.gateway.running == 0)
