@@ -1,17 +1,19 @@
-"""The engines under test. Adding an engine is one line in the table at the end of its port."""
+"""The engines under test. Adding an engine is one line in the table of its port, at the end."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from coterie.conformance import StoreFixture
-from coterie.engines.memory import MemoryStore
+from coterie.conformance import LogFixture, StoreFixture, WireFixture
+from coterie.engines.memory import MemoryLog, MemoryNetwork, MemoryStore
 from coterie.engines.system import SystemClock
-from coterie.ports import Store
+from coterie.ports import Log, Store, Wire
 
 StoreFactory = Callable[[Path], AbstractAsyncContextManager[StoreFixture]]
+LogFactory = Callable[[Path], AbstractAsyncContextManager[LogFixture]]
+WireFactory = Callable[[Path], AbstractAsyncContextManager[WireFixture]]
 
 
 class SharedStore:
@@ -27,6 +29,41 @@ class SharedStore:
         raise AssertionError("a store of one process promises nothing about a reopening")
 
 
+class SharedLog:
+    """`LogFixture` for a log of one process: every client is the same object."""
+
+    def __init__(self, log: Log) -> None:
+        self.log = log
+
+    async def connect(self) -> Log:
+        return self.log
+
+    async def reopen(self) -> Log:
+        raise AssertionError("a log of one process promises nothing about a reopening")
+
+
+class MemoryWires:
+    """`WireFixture` of one memory network."""
+
+    free_address = "memory:0"
+    framed = False
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.network = network
+        self.nodes: list[Wire] = [network.wire("node-0")]
+
+    @property
+    def wire(self) -> Wire:
+        return self.nodes[0]
+
+    async def connect(self) -> Wire:
+        self.nodes.append(self.network.wire(f"node-{len(self.nodes)}"))
+        return self.nodes[-1]
+
+    async def garble(self, address: str, data: bytes) -> None:
+        raise AssertionError("no bytes pass over the memory wire")
+
+
 @asynccontextmanager
 async def memory_store(_directory: Path) -> AsyncIterator[StoreFixture]:
     store = MemoryStore(clock=SystemClock())
@@ -36,6 +73,47 @@ async def memory_store(_directory: Path) -> AsyncIterator[StoreFixture]:
         await store.close()
 
 
-STORES: dict[str, StoreFactory] = {
-    "memory": memory_store,
+@asynccontextmanager
+async def memory_log(_directory: Path) -> AsyncIterator[LogFixture]:
+    log = MemoryLog(clock=SystemClock())
+    try:
+        yield SharedLog(log)
+    finally:
+        await log.close()
+
+
+@asynccontextmanager
+async def memory_wire(_directory: Path) -> AsyncIterator[WireFixture]:
+    wires = MemoryWires(MemoryNetwork())
+    try:
+        yield wires
+    finally:
+        for wire in wires.nodes:
+            await wire.close()
+
+
+STORES: Mapping[str, StoreFactory] = {"memory": memory_store}
+LOGS: Mapping[str, LogFactory] = {"memory": memory_log}
+WIRES: Mapping[str, WireFactory] = {"memory": memory_wire}
+
+NOT_PROMISED: Mapping[str, frozenset[str]] = {
+    "memory-store": frozenset(
+        {
+            "several_keys_are_refused",
+            "a_lease_outlives_the_client_that_asked",
+            "leases_outlive_a_reopening",
+            "closing_one_client_leaves_the_others",
+            "acknowledged_commits_outlive_a_reopening",
+            "a_close_keeps_what_it_acknowledged",
+        }
+    ),
+    "memory-log": frozenset(
+        {
+            "closing_one_client_leaves_the_others",
+            "acknowledged_records_outlive_a_reopening",
+            "a_close_keeps_what_it_acknowledged",
+        }
+    ),
+    "memory-wire": frozenset({"malformed_bytes_harm_only_their_connection"}),
 }
+"""Which checks an engine's guarantees leave out: written down, so that no engine gets out of more."""
