@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -32,7 +32,7 @@ _STATUSES: dict[int, str] = {
 
 
 def openapi(backend: Backend, config: GatewayConfig, root: str) -> dict[str, Any]:
-    """Return the document; `root` is the path under which the gateway is mounted."""
+    """Return the document, as JSON decodes it; `root` is the path under which the gateway is mounted."""
     methods = [method for service in backend.services.values() for method in service.methods.values()]
     schemas = _Schemas(methods)
     responses = _error_responses(backend.errors, secured=bool(config.token))
@@ -62,7 +62,12 @@ def openapi(backend: Backend, config: GatewayConfig, root: str) -> dict[str, Any
     if config.token:
         document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"token": []}]
-    return document
+    # As JSON has it: the defaults in schemas are values of any type.
+    return cast("dict[str, Any]", _as_json(document))
+
+
+def _as_json(value: Any) -> Any:
+    return msgspec.json.decode(msgspec.json.encode(value, enc_hook=encode_hook))
 
 
 def _operation(method: MethodSpec, schemas: _Schemas, responses: Mapping[str, Any]) -> dict[str, Any]:
@@ -185,8 +190,10 @@ class _Schemas:
         schema = self.of(parameter.type)
         if parameter.required:
             return schema
-        default = msgspec.json.decode(msgspec.json.encode(parameter.default, enc_hook=encode_hook))
-        return {**schema, "default": default}
+        try:
+            return {**schema, "default": _as_json(parameter.default)}
+        except (TypeError, ValueError):
+            return schema  # A sentinel of the program's own has no form in JSON.
 
 
 def _lift_models(models: Mapping[str, Any], components: dict[str, Schema]) -> dict[str, str]:
