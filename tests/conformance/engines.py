@@ -8,12 +8,14 @@ from pathlib import Path
 
 from coterie.conformance import LogFixture, StoreFixture, WireFixture
 from coterie.engines.memory import MemoryLog, MemoryNetwork, MemoryStore
-from coterie.engines.system import SystemClock
-from coterie.ports import Log, Store, Wire
+from coterie.engines.system import SystemClock, SystemEntropy
+from coterie.ports import Clock, Entropy, Log, Store, Wire
 
 StoreFactory = Callable[[Path], AbstractAsyncContextManager[StoreFixture]]
 LogFactory = Callable[[Path], AbstractAsyncContextManager[LogFixture]]
 WireFactory = Callable[[Path], AbstractAsyncContextManager[WireFixture]]
+ClockFactory = Callable[[Path], AbstractAsyncContextManager[Clock]]
+EntropyFactory = Callable[[Path], AbstractAsyncContextManager[Entropy]]
 
 
 class SharedStore:
@@ -92,9 +94,21 @@ async def memory_wire(_directory: Path) -> AsyncIterator[WireFixture]:
             await wire.close()
 
 
+@asynccontextmanager
+async def system_clock(_directory: Path) -> AsyncIterator[Clock]:
+    yield SystemClock()
+
+
+@asynccontextmanager
+async def system_entropy(_directory: Path) -> AsyncIterator[Entropy]:
+    yield SystemEntropy()
+
+
 STORES: Mapping[str, StoreFactory] = {"memory": memory_store}
 LOGS: Mapping[str, LogFactory] = {"memory": memory_log}
 WIRES: Mapping[str, WireFactory] = {"memory": memory_wire}
+CLOCKS: Mapping[str, ClockFactory] = {"system": system_clock}
+ENTROPIES: Mapping[str, EntropyFactory] = {"system": system_entropy}
 
 NOT_PROMISED: Mapping[str, frozenset[str]] = {
     "memory-store": frozenset(

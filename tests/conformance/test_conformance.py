@@ -10,6 +10,8 @@ import pytest
 
 from coterie.conformance import (
     Check,
+    ClockSuite,
+    EntropySuite,
     LogFixture,
     LogSuite,
     StoreFixture,
@@ -19,8 +21,9 @@ from coterie.conformance import (
     WireSuite,
     run_check,
 )
+from coterie.ports import Clock, Entropy
 
-from .engines import LOGS, NOT_PROMISED, STORES, WIRES
+from .engines import CLOCKS, ENTROPIES, LOGS, NOT_PROMISED, STORES, WIRES
 
 
 def each(engines: Iterable[str], suite: Suite[Any]) -> pytest.MarkDecorator:
@@ -50,3 +53,13 @@ async def test_log(engine: str, check: Check[LogFixture], tmp_path: Path) -> Non
 async def test_wire(engine: str, check: Check[WireFixture], tmp_path: Path) -> None:
     kept = await run_check(check, lambda: WIRES[engine](tmp_path))
     assert kept == (check.name not in NOT_PROMISED.get(f"{engine}-wire", ()))
+
+
+@each(CLOCKS, ClockSuite())
+async def test_clock(engine: str, check: Check[Clock], tmp_path: Path) -> None:
+    assert await run_check(check, lambda: CLOCKS[engine](tmp_path))
+
+
+@each(ENTROPIES, EntropySuite())
+async def test_entropy(engine: str, check: Check[Entropy], tmp_path: Path) -> None:
+    assert await run_check(check, lambda: ENTROPIES[engine](tmp_path))

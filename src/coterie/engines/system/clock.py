@@ -7,6 +7,9 @@ import time
 
 __all__ = ["SystemClock"]
 
+# macOS has no CLOCK_BOOTTIME; its CLOCK_MONOTONIC, unlike `time.monotonic`, goes on while it sleeps.
+_BOOTTIME = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class SystemClock:
     """`Clock` on the clocks of the operating system."""
@@ -17,7 +20,7 @@ class SystemClock:
         return time.monotonic()
 
     def boottime(self) -> float:
-        return time.clock_gettime(time.CLOCK_BOOTTIME)
+        return time.clock_gettime(_BOOTTIME)
 
     def time(self) -> float:
         return time.time()
