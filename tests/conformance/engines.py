@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from coterie.conformance import LogFixture, StoreFixture, WireFixture
 from coterie.engines.memory import MemoryLog, MemoryNetwork, MemoryStore
 from coterie.engines.system import SystemClock, SystemEntropy
+from coterie.engines.tcp import TcpWire
 from coterie.ports import Clock, Entropy, Log, Store, Wire
 
 StoreFactory = Callable[[Path], AbstractAsyncContextManager[StoreFixture]]
@@ -94,6 +97,62 @@ async def memory_wire(_directory: Path) -> AsyncIterator[WireFixture]:
             await wire.close()
 
 
+class TcpWires:
+    """`WireFixture` on loopback or on a Unix socket, with connections that carry anything."""
+
+    framed = True
+
+    def __init__(self, free_address: str) -> None:
+        self.free_address = free_address
+        self.nodes: list[Wire] = [TcpWire(entropy=SystemEntropy())]
+
+    @property
+    def wire(self) -> Wire:
+        return self.nodes[0]
+
+    async def connect(self) -> Wire:
+        self.nodes.append(TcpWire(entropy=SystemEntropy()))
+        return self.nodes[-1]
+
+    async def garble(self, address: str, data: bytes) -> None:
+        if address.startswith("unix:"):
+            reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"))
+        else:
+            host, _, port = address.rpartition(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(data)
+        with suppress(ConnectionError):
+            await writer.drain()
+            writer.write_eof()
+            await reader.read()
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+@asynccontextmanager
+async def tcp_wire(_directory: Path) -> AsyncIterator[WireFixture]:
+    async with _tcp("127.0.0.1:0") as wires:
+        yield wires
+
+
+@asynccontextmanager
+async def unix_wire(_directory: Path) -> AsyncIterator[WireFixture]:
+    with TemporaryDirectory() as directory:  # pytest's own paths are too long for a Unix socket
+        async with _tcp(f"unix:{directory}/w") as wires:
+            yield wires
+
+
+@asynccontextmanager
+async def _tcp(free_address: str) -> AsyncIterator[TcpWires]:
+    wires = TcpWires(free_address)
+    try:
+        yield wires
+    finally:
+        for wire in wires.nodes:
+            await wire.close()
+
+
 @asynccontextmanager
 async def system_clock(_directory: Path) -> AsyncIterator[Clock]:
     yield SystemClock()
@@ -106,7 +165,7 @@ async def system_entropy(_directory: Path) -> AsyncIterator[Entropy]:
 
 STORES: Mapping[str, StoreFactory] = {"memory": memory_store}
 LOGS: Mapping[str, LogFactory] = {"memory": memory_log}
-WIRES: Mapping[str, WireFactory] = {"memory": memory_wire}
+WIRES: Mapping[str, WireFactory] = {"memory": memory_wire, "tcp": tcp_wire, "unix": unix_wire}
 CLOCKS: Mapping[str, ClockFactory] = {"system": system_clock}
 ENTROPIES: Mapping[str, EntropyFactory] = {"system": system_entropy}
 

@@ -15,7 +15,7 @@ from ..state import StrongMap, Transaction, Transactional
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from ..node import NodeConfig
+    from ..node import Connection, NodeConfig
 
 __all__ = ["App"]
 
@@ -60,10 +60,10 @@ class App:
         return declared
 
     @overload
-    def service(self, cls: type[S], /) -> type[S]: ...
+    def service(self, cls: type[S]) -> type[S]: ...
     @overload
     def service(self, *, name: str | None = None) -> Callable[[type[S]], type[S]]: ...
-    def service(self, cls: type[S] | None = None, /, *, name: str | None = None) -> Any:
+    def service(self, cls: type[S] | None = None, *, name: str | None = None) -> Any:
         """Declare a service: each public `async def` method of the class can be called from anywhere.
 
         Every node makes one instance, without arguments. If the class is an async context manager, it
@@ -100,10 +100,10 @@ class App:
         return declared
 
     @overload
-    def error(self, cls: E, /) -> E: ...
+    def error(self, cls: E) -> E: ...
     @overload
     def error(self, *, status: int = 400, name: str | None = None) -> Callable[[E], E]: ...
-    def error(self, cls: E | None = None, /, *, status: int = 400, name: str | None = None) -> Any:
+    def error(self, cls: E | None = None, *, status: int = 400, name: str | None = None) -> Any:
         """Declare an exception of the program, so that it crosses the wire as its own type.
 
         `status` is its HTTP status. Its `args`, or its fields if it is a dataclass, must be of types
@@ -118,7 +118,7 @@ class App:
 
     def connect(
         self, engine: str | None = None, *, config: NodeConfig | None = None
-    ) -> AbstractAsyncContextManager[None]:
+    ) -> AbstractAsyncContextManager[Connection]:
         """Join as a caller that serves nothing: within the `async with`, the handles work.
 
         `engine` is the URL of the engine that the nodes run on; by default what `coterie run` would use.
@@ -138,7 +138,7 @@ class App:
 
 
 def _checked_name(what: str, name: str) -> str:
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
+    if not _NAME.fullmatch(str(name)):
         raise InvalidConfiguration(
             f"the name of {what} must be a letter followed by up to 63 letters, digits, _ or -, not {name!r}"
         )

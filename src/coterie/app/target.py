@@ -86,5 +86,9 @@ def _load_module(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise  # The program was found; something that it imports was not.
-        hint = f"did you mean {name}.py?" if Path(f"{name}.py").is_file() else "is it on the path? run from its folder"
+        hint = (
+            f"did you mean {name}.py?"
+            if Path(f"{name}.py").is_file()
+            else "is it on the path? run from its folder"
+        )
         raise InvalidConfiguration(f"there is no module {name!r}", hint=hint) from None

@@ -73,7 +73,7 @@ class NodeConfig:
 
 
 def _check_address(name: str, address: str, *, off: bool) -> None:
-    if (off and address == "off") or (address.startswith("unix:") and not off):
+    if (off and address == "off") or (address.startswith(("unix:", "memory:")) and not off):
         return
     host, colon, port = address.rpartition(":")
     if not colon or not host or not port.isdigit() or int(port) > 65535:

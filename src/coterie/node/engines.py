@@ -105,4 +105,3 @@ def check_guarantees(app: App, store: Store) -> None:
                 f"{given.durability}",
                 hint="use an engine that gives it; SQLite's writes outlive a power loss by default",
             )
-

@@ -8,13 +8,14 @@ bindings[spec] = ServiceBinding(...)                   # how this node reaches t
 await shop.buy(order)                                  # in process if it is hosted here, else by the wire
 """
 
-from .binding import Channels, Directory, Endpoint, ServiceBinding
+from .binding import CallConfig, Channels, Directory, Endpoint, ServiceBinding
 from .client import make_client
 from .dispatch import Dispatcher, MethodStatistics
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ParameterSpec, ServiceSpec, describe
 
 __all__ = [
+    "CallConfig",
     "Channels",
     "Directory",
     "Dispatcher",

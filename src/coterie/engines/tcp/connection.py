@@ -1,0 +1,209 @@
+"""What both ends of a connection do: frames in, coalesced writes out, signs of life, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+from typing import cast
+
+import msgspec
+
+from ...codec.frames import PREFIX, FrameSplitter
+from ...errors import CoterieError, PermissionDenied, ProtocolError, TooLarge
+from .config import WireConfig
+from .messages import Message, Ping, Pong, Reject, decode, encode
+
+__all__ = ["Connection"]
+
+_log = logging.getLogger("coterie.wire")
+_HELLO_BYTES = 4096
+_pack = PREFIX.pack
+
+
+class Connection(asyncio.Protocol):
+    """One connection. The two subclasses are the calling and the answering end.
+
+    Messages of one iteration of the loop leave in one write. A peer that is silent is pinged, and
+    dropped if it stays silent; one that does not read is dropped after a while, and until then
+    nothing more is taken from it.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, config: WireConfig) -> None:
+        self.loop = loop
+        self.config = config
+        self.peer = ""
+        self.closed = loop.create_future()
+        """Done, with the reason, once the connection is lost."""
+        self.reason: Exception | None = None
+        self._transport: asyncio.Transport | None = None
+        self._splitter = FrameSplitter(_HELLO_BYTES)
+        self._out: list[bytes | memoryview] = []
+        self._heard = True
+        self._pinged = False
+        self._watchdog: asyncio.TimerHandle | None = None
+        self._stalled: asyncio.TimerHandle | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=self.config.write_buffer_bytes)
+        peer = transport.get_extra_info("peername")
+        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "unix")
+        self._watchdog = self.loop.call_later(self.config.hello_timeout_s, self._no_hello)
+
+    def data_received(self, data: bytes) -> None:
+        self._heard = True
+        try:
+            for frame in self._splitter.feed(data):
+                self.received(decode(frame))
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.abort(ProtocolError(f"a malformed frame: {error}"))
+        except (ProtocolError, PermissionDenied) as error:
+            self.abort(error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._watchdog, self._stalled):
+            if timer is not None:
+                timer.cancel()
+        self._transport = None
+        self._out.clear()
+        self._writable.set()
+        if self.reason is None:
+            self.reason = exc or ConnectionResetError("the peer closed the connection")
+        if not self.closed.done():
+            self.closed.set_result(self.reason)
+        self.lost(self.reason)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+        self._stalled = self.loop.call_later(self.config.stall_s, self._stuck)
+        if self._transport is not None:
+            self._transport.pause_reading()  # Whoever does not read its answers may not ask for more.
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    # What the two ends define.
+
+    def received(self, message: Message) -> None:
+        """Take a message. May raise `ProtocolError` or `PermissionDenied` to end the connection."""
+        raise NotImplementedError
+
+    def lost(self, reason: Exception) -> None:
+        """The connection is gone: end what was under way on it."""
+        raise NotImplementedError
+
+    # What the two ends use.
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and self.reason is None
+
+    def established(self) -> None:
+        """The handshake is complete: take frames of full size, and look for signs of life from now on."""
+        self._splitter.max_bytes = self.config.max_frame_bytes
+        if self._watchdog is not None:
+            self._watchdog.cancel()
+        self._watchdog = self.loop.call_later(self.config.keepalive_s, self._look)
+
+    def send(self, message: Message) -> None:
+        """Send `message` with the others of this iteration of the loop. Lost if the connection is."""
+        if self._transport is None:
+            return
+        frame = encode(message)
+        if len(frame) > self.config.max_frame_bytes:
+            raise TooLarge(
+                f"a message of {len(frame)} bytes; the limit of the wire is {self.config.max_frame_bytes}",
+                hint="send less at once, or stream it",
+            )
+        out = self._out
+        if not out:
+            self.loop.call_soon(self.flush)
+        out.append(_pack(len(frame)))
+        out.append(frame)
+
+    def flush(self) -> None:
+        """Write what waits to be sent."""
+        out = self._out
+        if out and self._transport is not None:
+            self._out = []
+            self._transport.write(b"".join(out))
+
+    async def writable(self) -> None:
+        """Return when the peer reads what it was sent."""
+        await self._writable.wait()
+
+    @property
+    def congested(self) -> bool:
+        """Whether much waits to be written because the peer does not read."""
+        return not self._writable.is_set()
+
+    def abort(self, reason: Exception) -> None:
+        """Tell the peer why, if it listens, and close."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        _log.warning("the connection with %s is closed: %s", self.peer, reason)
+        if self._transport is not None:
+            if isinstance(reason, CoterieError) and not self.congested:
+                self.send(Reject(reason.code, reason.message[:500]))
+                self.flush()
+                self._transport.close()
+                self._stalled = self.loop.call_later(1.0, self._force)
+            else:
+                self._transport.abort()
+
+    def close(self, reason: Exception) -> None:
+        """Close without a word, after what waits to be written."""
+        if self.reason is None:
+            self.reason = reason
+        if self._transport is not None:
+            self.flush()
+            self._transport.close()
+            # TLS and a peer that does not read could hold the closing up for as long as they like.
+            self._stalled = self.loop.call_later(1.0, self._force)
+
+    def _force(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _no_hello(self) -> None:
+        self.abort(ProtocolError(f"no handshake within {self.config.hello_timeout_s:g} s"))
+
+    def _stuck(self) -> None:
+        self.abort(ProtocolError(f"the peer read nothing for {self.config.stall_s:g} s"))
+
+    def _look(self) -> None:
+        """Look for signs of life: anything received counts."""
+        if self._heard or self.congested:
+            self._heard = self._pinged = False
+        elif self._pinged:
+            self.abort(ConnectionResetError(f"the peer was silent for {2 * self.config.keepalive_s:g} s"))
+            return
+        else:
+            self._pinged = True
+            self.send(Ping())
+        self._watchdog = self.loop.call_later(self.config.keepalive_s, self._look)
+
+    def ponder(self, message: Message) -> None:
+        """Answer the messages that both ends know alike; raise `ProtocolError` for any other."""
+        if type(message) is Ping:
+            self.send(Pong())
+        elif type(message) is Reject:
+            raise ProtocolError(f"the peer closed the connection: {message.message}")
+        elif type(message) is not Pong:
+            raise ProtocolError(f"a {type(message).__name__} was not expected here")
+
+
+def tls_error(error: ssl.SSLError) -> str:
+    """Return what went wrong in a TLS handshake, as a person would say it."""
+    return getattr(error, "verify_message", "") or error.reason or str(error)

@@ -1,0 +1,271 @@
+"""The answering end: connections that were accepted, and the listener that they belong to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from ...errors import CoterieError, DeadlineExceeded, Outcome, Overloaded, RemoteError, Unavailable
+from ...ports.wire import Failure, Handlers
+from ...ports.wire import Request as PortRequest
+from ._handshake import ListenerHandshake
+from .config import Address, WireConfig
+from .connection import Connection
+from .messages import (
+    Cancel,
+    Credit,
+    Datagram,
+    End,
+    Failed,
+    Goodbye,
+    Item,
+    Message,
+    Open,
+    Refused,
+    Reply,
+    Request,
+    failed,
+)
+from .steps import Steps
+from .timers import Deadlines
+
+__all__ = ["TcpListener"]
+
+_Raw = msgspec.Raw
+
+
+class _Served:
+    """A call that waits for something: its task, its deadline, and the credit of a stream."""
+
+    __slots__ = ("clear", "credit", "expired", "refill", "task", "tick")
+
+    def __init__(self, credit: int = 0) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.tick = 0
+        self.clear: Callable[[], object] | None = None
+        self.expired = False
+        self.credit = credit
+        self.refill: asyncio.Future[None] | None = None
+
+    def expire(self) -> None:
+        self.expired = True
+        if self.task is not None:
+            self.task.cancel()
+
+
+class AcceptedConnection(Connection):
+    """A connection from a caller: runs handlers for what it asks."""
+
+    def __init__(self, listener: TcpListener, nonce: bytes) -> None:
+        super().__init__(listener.loop, listener.config)
+        self._listener = listener
+        self._handlers = listener.handlers
+        self._deadlines = listener.deadlines
+        self._steps = listener.steps
+        self._handshake = ListenerHandshake(listener.config.cluster_key, nonce)
+        self.served: dict[int, _Served] = {}
+        listener.connections.add(self)
+
+    def received(self, message: Message) -> None:
+        if not self._handshake.complete:
+            answer = self._handshake.receive(message)
+            if answer is not None:
+                self.send(answer)
+            if self._handshake.complete:
+                self.established()
+                if self._listener.draining:
+                    self.send(Goodbye())
+        elif type(message) is Request:
+            self._take(message)
+        elif type(message) is Cancel:
+            self._cancel(message.id)
+        elif type(message) is Open:
+            self._open(message)
+        elif type(message) is Credit:
+            self._refill(message)
+        elif type(message) is Datagram:
+            if self._handlers.datagram is not None:
+                self._handlers.datagram(message.body, self.peer)
+        else:
+            self.ponder(message)
+
+    def lost(self, reason: Exception) -> None:
+        self._listener.connections.discard(self)
+        for served in list(self.served.values()):
+            if served.task is not None:
+                served.task.cancel()
+        self._listener.check_idle()
+
+    def _admit(self, message: Request | Open) -> float | Refused | None:
+        """Return the deadline of a new call on this machine's clock, or why it is refused."""
+        if self._listener.draining:
+            return Refused(message.id, Unavailable.code, "the node is draining")
+        if len(self.served) >= self.config.max_in_flight:
+            why = f"this connection has {len(self.served)} calls under way, the most it may"
+            return Refused(message.id, Overloaded.code, why)
+        return self.loop.time() + message.timeout_ms / 1000 if message.timeout_ms else None
+
+    def _take(self, message: Request) -> None:
+        deadline = self._admit(message)
+        if isinstance(deadline, Refused):
+            self.send(deadline)
+            return
+        served = self.served[message.id] = _Served()
+        request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
+        self._run(served, self._answer(message.id, request, served), deadline)
+
+    def _run(self, served: _Served, work: object, deadline: float | None) -> None:
+        served.task = self._steps.start(work)  # type: ignore[arg-type]
+        if served.task is not None and deadline is not None:
+            served.clear = served.expire
+            served.tick = self._deadlines.set(deadline, served.clear)
+
+    async def _answer(self, id_: int, request: PortRequest, served: _Served) -> None:
+        try:
+            if request.deadline is not None and request.deadline <= self.loop.time():
+                self.send(Refused(id_, DeadlineExceeded.code, "its time was over before it started"))
+                return
+            body = await self._handlers.request(request)
+            self.send(Reply(id_, _Raw(body)))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
+            self._fail(id_, error)
+        except asyncio.CancelledError:
+            self._cancelled(id_, served)
+        finally:
+            self._ended(id_, served)
+
+    def _cancelled(self, id_: int, served: _Served) -> None:
+        if served.expired:
+            self.send(failed(id_, Failure(DeadlineExceeded.code, "the handler did not end in time")))
+        elif self.open:  # Neither the caller nor the clock: the handler cancelled itself.
+            self.send(failed(id_, Failure(RemoteError.code, "the handler was cancelled")))
+
+    def _fail(self, id_: int, error: Exception) -> None:
+        if isinstance(error, CoterieError):
+            error = Failure(error.code, error.message, hint=error.hint or "", outcome=error.outcome)
+        elif not isinstance(error, Failure):
+            kind = type(error).__qualname__
+            error = Failure(RemoteError.code, str(error), detail=msgspec.msgpack.encode(kind))
+        try:
+            self.send(failed(id_, error))
+        except Exception:  # noqa: BLE001 - too large, or not text: the caller must still get an answer
+            self.send(Failed(id_, error.code, error.message[:1000], "", error.outcome.value, b"", ""))
+
+    def _ended(self, id_: int, served: _Served) -> None:
+        if self.served.get(id_) is served:
+            del self.served[id_]
+        if served.clear is not None:
+            self._deadlines.clear(served.tick, served.clear)
+        if self._listener.draining:
+            self._listener.check_idle()
+
+    def _cancel(self, id_: int) -> None:
+        served = self.served.get(id_)
+        if served is not None and served.task is not None:
+            # Not at once: the task may not have had its own first step yet.
+            self.loop.call_soon(served.task.cancel)
+
+    # Streams
+
+    def _open(self, message: Open) -> None:
+        deadline = self._admit(message)
+        if isinstance(deadline, Refused):
+            self.send(deadline)
+            return
+        served = self.served[message.id] = _Served(min(message.credit, self.config.credit_items))
+        request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
+        self._run(served, self._pour(message.id, request, served), deadline)
+
+    async def _pour(self, id_: int, request: PortRequest, served: _Served) -> None:
+        items = self._handlers.stream(request)
+        try:
+            async for body in items:
+                while not served.credit:
+                    served.refill = self.loop.create_future()
+                    await served.refill
+                served.credit -= 1
+                self.send(Item(id_, _Raw(body)))
+                if self.congested:
+                    await self.writable()
+            self.send(End(id_))
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
+            self._fail(id_, error)
+        except asyncio.CancelledError:
+            self._cancelled(id_, served)
+        finally:
+            self._ended(id_, served)
+            await items.aclose()
+
+    def _refill(self, message: Credit) -> None:
+        served = self.served.get(message.id)
+        if served is not None:
+            served.credit = min(served.credit + message.items, self.config.credit_items)
+            if served.refill is not None and not served.refill.done():
+                served.refill.set_result(None)
+
+
+class TcpListener:
+    """Answers at one address."""
+
+    def __init__(self, config: WireConfig, handlers: Handlers, deadlines: Deadlines, steps: Steps) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.config = config
+        self.handlers = handlers
+        self.deadlines = deadlines
+        self.steps = steps
+        self.connections: set[AcceptedConnection] = set()
+        self.draining = False
+        self._address: Address | None = None
+        self._server: asyncio.Server | None = None
+        self._idle: asyncio.Future[None] | None = None
+
+    def serve(self, server: asyncio.Server, address: Address) -> None:
+        self._server = server
+        self._address = address
+
+    @property
+    def address(self) -> str:
+        return str(self._address)
+
+    @property
+    def pending(self) -> int:
+        return sum(len(connection.served) for connection in self.connections)
+
+    def check_idle(self) -> None:
+        """Tell a drain that waits whether everything has ended."""
+        if self._idle is not None and not self._idle.done() and not self.pending:
+            self._idle.set_result(None)
+
+    async def drain(self, timeout_s: float) -> int:
+        if not self.draining:
+            self.draining = True
+            for connection in self.connections:
+                connection.send(Goodbye())
+        self._idle = self.loop.create_future()
+        self.check_idle()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._idle
+        except TimeoutError:
+            pass
+        finally:
+            self._idle = None
+        return self.pending
+
+    async def close(self) -> None:
+        server, self._server = self._server, None
+        if server is None:
+            return
+        server.close()
+        tasks = [s.task for c in self.connections for s in c.served.values() if s.task is not None]
+        gone = [connection.closed for connection in self.connections]
+        for connection in list(self.connections):
+            connection.close(Unavailable("the listener was closed", outcome=Outcome.UNKNOWN))
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, *gone, return_exceptions=True)
+        if self._address is not None and self._address.path:
+            Path(self._address.path).unlink(missing_ok=True)

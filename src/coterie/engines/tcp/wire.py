@@ -1,0 +1,118 @@
+"""`TcpWire`: the Wire port over TCP, Unix sockets and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+from pathlib import Path
+
+from ...errors import InvalidConfiguration
+from ...ports.entropy import Entropy
+from ...ports.guarantees import Scope
+from ...ports.wire import Handlers, WireGuarantees
+from .channel import TcpChannel
+from .config import Address, WireConfig
+from .listener import AcceptedConnection, TcpListener
+from .steps import Steps
+from .timers import Deadlines
+
+__all__ = ["TcpWire"]
+
+
+class TcpWire:
+    """Carries calls between machines. Made and used on one event loop."""
+
+    def __init__(self, *, entropy: Entropy, config: WireConfig | None = None) -> None:
+        self._config = config or WireConfig()
+        self._entropy = entropy
+        self._loop = asyncio.get_running_loop()
+        self._deadlines = Deadlines(self._loop)
+        self._steps = Steps(self._loop)
+        self._listeners: list[TcpListener] = []
+        self._channels: set[TcpChannel] = set()
+        self._guarantees = WireGuarantees(
+            engine="tcp",
+            scope=Scope.NETWORK,
+            max_body_bytes=self._config.max_frame_bytes - 1024,
+            encrypted=self._config.server_ssl is not None,
+            authenticated=bool(self._config.cluster_key) or self._config.mutual_tls,
+        )
+
+    @property
+    def guarantees(self) -> WireGuarantees:
+        return self._guarantees
+
+    async def listen(self, address: str, handlers: Handlers) -> TcpListener:
+        where = Address.parse(address)
+        if not where.loopback and not self._guarantees.authenticated:
+            raise InvalidConfiguration(
+                f"listening at {address}, beyond this machine, needs a cluster key or mutual TLS",
+                hint="set COTERIE_CLUSTER_KEY to the same secret on all nodes, or listen at 127.0.0.1:0",
+            )
+        listener = TcpListener(self._config, handlers, self._deadlines, self._steps)
+
+        def protocol() -> AcceptedConnection:
+            return AcceptedConnection(listener, self._entropy.secret(16))
+
+        try:
+            if where.path:
+                await self._remove_stale(where)
+                server = await self._loop.create_unix_server(
+                    protocol, where.path, ssl=self._config.server_ssl
+                )
+                Path(where.path).chmod(0o600)
+            else:
+                server = await self._loop.create_server(
+                    protocol, where.host, where.port, ssl=self._config.server_ssl, backlog=1024
+                )
+                where = Address(where.host, server.sockets[0].getsockname()[1])
+        except OSError as error:
+            raise InvalidConfiguration(
+                f"cannot listen at {address}: {_reason(error)}", hint=_hint(error, where)
+            ) from error
+        listener.serve(server, where)
+        self._listeners.append(listener)
+        return listener
+
+    async def _remove_stale(self, where: Address) -> None:
+        """Remove the socket that a dead process left behind; one that answers is in use."""
+        path = Path(where.path)
+        if not path.is_socket():
+            return
+        try:
+            transport, _ = await self._loop.create_unix_connection(asyncio.Protocol, where.path)
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        else:
+            transport.abort()
+            raise OSError(errno.EADDRINUSE, "address in use")
+
+    def connect(self, address: str) -> TcpChannel:
+        channel = TcpChannel(address, self._config, self._deadlines, self._entropy)
+        self._channels = {known for known in self._channels if not known.closed}
+        self._channels.add(channel)
+        return channel
+
+    async def close(self) -> None:
+        for channel in self._channels:
+            await channel.close()
+        for listener in self._listeners:
+            await listener.close()
+        self._channels.clear()
+        self._listeners.clear()
+        self._deadlines.close()
+        self._steps.close()
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return "it is in use"
+    return error.strerror or str(error)
+
+
+def _hint(error: OSError, where: Address) -> str | None:
+    if error.errno == errno.EADDRINUSE:
+        return "stop what runs there, or take any free port" + ("" if where.path else f": {where.host}:0")
+    if error.errno == errno.EACCES and where.port and where.port < 1024:
+        return "ports below 1024 are for root"
+    return None

@@ -1,0 +1,68 @@
+"""`connect`: calls and reads without serving."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from ..context import CURRENT, Call
+from .config import NodeConfig, resolve
+from .core import Core
+from .engines import Ports
+from .system import NodeStatus, ask_all
+
+if TYPE_CHECKING:
+    from ..app import App
+
+__all__ = ["Connection", "connect"]
+
+
+class Connection:
+    """What a caller sees of the cluster."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    async def status(self, *, timeout_s: float = 1.0) -> list[NodeStatus]:
+        """Ask every member how it is; those that do not answer within `timeout_s` are listed as well."""
+        members = [m for m in self._core.membership.view.members.values() if m.address]
+        return await ask_all(self._core.ports.wire, members, timeout_s=timeout_s)
+
+
+@asynccontextmanager
+async def connect(
+    app: App,
+    *,
+    engine: str | None = None,
+    config: NodeConfig | None = None,
+    ports: Ports | None = None,
+    timeout_s: float | None = None,
+) -> AsyncIterator[Connection]:
+    """Make the handles of `app` work within the `async with`, as a caller that is no member.
+
+    The engine is `engine`, else that of `config`, else what `coterie run` would use here. `timeout_s`
+    is a deadline for all that is done inside.
+    """
+    if config is None:
+        config, _ = resolve({"engine": engine}, os.environ)
+    elif engine is not None:
+        config = dataclasses.replace(config, engine=engine)
+    core = Core(app, config, "caller", ports)
+    await core.open()
+    try:
+        core.bind({})
+        root = core.root
+        if timeout_s is not None:
+            import asyncio
+
+            root = Call(root.node, root.bindings, asyncio.get_running_loop().time() + timeout_s)
+        token = CURRENT.set(root)
+        try:
+            yield Connection(core)
+        finally:
+            CURRENT.reset(token)
+    finally:
+        await core.close()

@@ -1,0 +1,134 @@
+"""What a node and a mere connection have in common: ports, bindings, a view of the cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+from ..context import Call
+from ..errors import InvalidConfiguration
+from ..membership import Event, Membership, MembershipConfig
+from ..services import CallConfig, Channels, Endpoint, ServiceBinding
+from ..state import MapBinding, Transactional, TransactionBinding
+from .config import NodeConfig
+from .engines import Ports, check_guarantees, open_ports
+
+if TYPE_CHECKING:
+    from ..app import App
+
+__all__ = ["Core"]
+
+_log = logging.getLogger("coterie.node")
+
+
+class Core:
+    """Opens the ports, follows the cluster, and binds an app's handles to both.
+
+    Used by `Node`, which also serves, and by `connect`, which only calls.
+    """
+
+    def __init__(self, app: App, config: NodeConfig, name: str, ports: Ports | None) -> None:
+        self.app = app
+        self.config = config
+        self.name = name
+        self.bindings: dict[object, Any] = {}
+        self.root = Call(name, self.bindings)
+        self.stack = AsyncExitStack()
+        self._given = ports
+
+    async def open(self) -> None:
+        """Open the ports and see the cluster. Closes again what it opened when it fails."""
+        try:
+            self.ports = self._given or await self._open_ports()
+            check_guarantees(self.app, self.ports.store)
+            self.membership = Membership(
+                self.ports.store,
+                f"{self.app.name}/member/",
+                clock=self.ports.clock,
+                entropy=self.ports.entropy,
+                config=_lease(self.config.lease_s),
+                on_event=self._on_event,
+            )
+            self.directory = _Directory(self.membership)
+            self.channels = Channels(self.ports.wire)
+            self.stack.push_async_callback(self.channels.close)
+            self.stack.push_async_callback(self.membership.close)
+            await self.membership.start()
+        except BaseException:
+            await self.stack.aclose()
+            raise
+
+    async def _open_ports(self) -> Ports:
+        from ..engines.system import SystemClock, SystemEntropy
+        from ..engines.tcp import TcpWire, WireConfig
+
+        clock, entropy = SystemClock(), SystemEntropy()
+        wire = TcpWire(entropy=entropy, config=WireConfig(cluster_key=self.config.cluster_key))
+        self.stack.push_async_callback(wire.close)
+        return await open_ports(
+            self.app.name, self.config, self.stack, clock=clock, entropy=entropy, wire=wire
+        )
+
+    def bind(self, instances: Mapping[str, object]) -> None:
+        """Tell the handles of the app where they lead on this node."""
+        store, entropy = self.ports.store, self.ports.entropy
+        for declared in self.app.maps.values():
+            prefix = f"{self.app.name}/map/{declared.name}/"
+            self.bindings[declared] = MapBinding(store=store, prefix=prefix, entropy=entropy)
+        self.bindings[Transactional] = TransactionBinding(store=store, entropy=entropy)
+        for spec in (*self.app.services.values(), *self.app.clients.values()):
+            self.bindings[spec] = ServiceBinding(
+                spec,
+                instance=instances.get(spec.name),
+                directory=self.directory,
+                channels=self.channels,
+                errors=self.app.errors,
+                entropy=entropy,
+                config=CallConfig(),
+            )
+
+    async def close(self) -> None:
+        """Release everything. Idempotent."""
+        await self.stack.aclose()
+
+    def _on_event(self, event: Event) -> None:
+        _log.info("%s %s (%s)", event.member.name, event.kind, event.member.address or "a caller")
+        self.directory.refresh()
+        if event.kind == "left":
+            asyncio.get_running_loop().call_soon(self._forget_channels)
+
+    def _forget_channels(self) -> None:
+        keep = [member.address for member in self.membership.view.members.values()]
+        task = asyncio.create_task(self.channels.retain(keep))
+        self._forgetting = task  # The loop itself holds tasks only weakly.
+
+
+class _Directory:
+    """The members that serve, as the services look them up."""
+
+    def __init__(self, membership: Membership) -> None:
+        self._membership = membership
+        self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
+        self.refresh()
+
+    def refresh(self) -> None:
+        self._endpoints = {
+            service: tuple(Endpoint(member.id, member.address) for member in members)
+            for service, members in self._membership.view.serving().items()
+        }
+
+    def endpoints(self, service: str) -> Sequence[Endpoint]:
+        return self._endpoints.get(service, ())
+
+    async def wait_changed(self) -> None:
+        await self._membership.wait_changed()
+
+
+def _lease(lease_s: float) -> MembershipConfig:
+    try:
+        return MembershipConfig(lease_ttl_s=lease_s, margin_s=min(0.25, lease_s / 4))
+    except ValueError as error:
+        raise InvalidConfiguration(str(error)) from error

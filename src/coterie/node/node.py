@@ -1,0 +1,272 @@
+"""`Node`: runs an app as one member of a cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any
+
+from ..context import CURRENT, Call, Metadata
+from ..errors import AlreadyExists, CoterieError
+from ..membership import Member, MemberState
+from ..ports import Entropy
+from ..ports.wire import Failure, Listener
+from ..services import Dispatcher, ErrorRegistry, MethodSpec, ServiceSpec
+from ..telemetry import Family, gauge
+from .config import NodeConfig
+from .core import Core
+from .engines import Ports
+from .system import SYSTEM, NodeFacts, System, ask
+
+if TYPE_CHECKING:
+    from ..app import App
+    from ..gateway import HttpServer
+
+__all__ = ["Node"]
+
+
+class Node:
+    """One member: it hosts the app's services, and answers others on the wire and people over HTTP.
+
+    `start`, then `drain` when it shall go, then `close`. With `close` alone it leaves at once, and
+    calls under way are cut off. `ports` are opened from `config` when they are not given; given ones
+    stay open when the node closes.
+    """
+
+    def __init__(self, app: App, config: NodeConfig | None = None, *, ports: Ports | None = None) -> None:
+        from .. import __version__
+
+        self.app = app
+        self.config = config or NodeConfig()
+        self.id = ""
+        self.http_address = ""
+        """The base URL of the HTTP gateway, or empty."""
+        self._version = __version__
+        self._core = Core(app, self.config, self.config.name, ports)
+        self._listener: Listener | None = None
+        self._http: HttpServer | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._began = 0.0
+        self._draining = False
+        self._closed = False
+
+    # What the HTTP gateway asks for.
+
+    @property
+    def name(self) -> str:
+        return self._core.name
+
+    @property
+    def app_name(self) -> str:
+        return self.app.name
+
+    @property
+    def services(self) -> Mapping[str, ServiceSpec]:
+        return self.app.services
+
+    @property
+    def errors(self) -> ErrorRegistry:
+        return self.app.errors
+
+    @property
+    def entropy(self) -> Entropy:
+        return self._core.ports.entropy
+
+    @property
+    def wire_address(self) -> str:
+        """Where other nodes reach this one."""
+        return "" if self._listener is None else self._listener.address
+
+    @property
+    def pending(self) -> int:
+        """How many calls are being answered."""
+        return 0 if self._dispatcher is None else self._dispatcher.pending
+
+    @property
+    def call(self) -> Call:
+        """The root call of the node, under which the handles work: `CURRENT.set(node.call)`."""
+        return self._core.root
+
+    async def start(self) -> None:
+        """Open the engine, start the services, join the cluster and serve.
+
+        Raises `InvalidConfiguration`, `Unsupported`, `CorruptData` or `Unavailable`, each of which
+        says what to do; whatever was opened is closed again.
+        """
+        await self._core.open()
+        try:
+            await self._start()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _start(self) -> None:
+        core = self._core
+        ports = core.ports
+        self._began = ports.clock.monotonic()
+        self.id = ports.entropy.identifier()
+        core.name = core.root.node = self.config.name or f"{socket.gethostname()}-{self.id[-4:].lower()}"
+        await self._refuse_a_double()
+        instances: dict[str, object] = {}
+        core.bind(instances)
+        CURRENT.set(core.root)
+        for spec in self.app.services.values():
+            instances[spec.name] = await self._instance(spec)
+        core.bind(instances)
+        self._dispatcher = Dispatcher(
+            core.name,
+            {**self.app.services, SYSTEM.name: SYSTEM},
+            {**instances, SYSTEM.name: System(self.facts)},
+            bindings=core.bindings,
+            errors=self.app.errors,
+        )
+        self._listener = await ports.wire.listen(self.config.listen, self._dispatcher.handlers())
+        core.stack.push_async_callback(self._listener.close)
+        if self.config.http != "off":
+            await self._start_http()
+        await core.membership.join(
+            Member(
+                id=self.id,
+                name=core.name,
+                address=self._listener.address,
+                http=self.http_address,
+                services=tuple(sorted(self.app.services)),
+                state=MemberState.SERVING,
+                started=ports.clock.time(),
+                version=self._version,
+                pid=os.getpid(),
+                host=socket.gethostname(),
+            )
+        )
+
+    async def _instance(self, spec: ServiceSpec) -> object:
+        instance: object = spec.cls()
+        if isinstance(instance, AbstractAsyncContextManager):
+            await self._core.stack.enter_async_context(instance)
+        return instance
+
+    async def _start_http(self) -> None:
+        from ..gateway import GatewayConfig, HttpServer
+
+        config = GatewayConfig(address=self.config.http, token=self.config.http_token)
+        self._http = HttpServer(self, config, clock=self._core.ports.clock)
+        await self._http.start()
+        self._core.stack.push_async_callback(self._http.close)
+        self.http_address = f"http://{self._http.address}"
+
+    async def _refuse_a_double(self) -> None:
+        """Refuse to start beside a live node of the same name, and forget a dead one at once."""
+        membership = self._core.membership
+        doubles = [m for m in membership.view.members.values() if m.name == self.config.name and m.address]
+        for member in doubles:
+            try:
+                wire = self._core.ports.wire
+                answer = await ask(wire, member.address, SYSTEM.methods["ping"], timeout_s=1.0)
+            except (CoterieError, Failure):
+                answer = None  # Nobody there, or somebody else.
+            if answer == member.id:
+                raise AlreadyExists(
+                    f"a node called {member.name!r} runs already (pid {member.pid} on {member.host})",
+                    hint="give this one another --name, or stop the other",
+                )
+            await membership.evict(member)
+
+    async def drain(self, timeout_s: float | None = None) -> int:
+        """Take nothing new, finish what was accepted, and return how many calls were not finished in time."""
+        timeout_s = self.config.drain_s if timeout_s is None else timeout_s
+        if self._draining or self._listener is None:
+            return self.pending
+        self._draining = True
+        deadline = self._core.ports.clock.monotonic() + timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._core.membership.announce(MemberState.DRAINING)
+        except (CoterieError, TimeoutError):
+            pass  # The others find out when they call: a draining node refuses, and nothing is lost.
+        left_s = max(0.0, deadline - self._core.ports.clock.monotonic())
+        if self._http is not None:
+            await asyncio.gather(self._http.drain(left_s), self._listener.drain(left_s))
+        else:
+            await self._listener.drain(left_s)
+        return self.pending
+
+    async def close(self) -> None:
+        """Leave the cluster and release everything. Idempotent."""
+        if self._closed:
+            return
+        self._closed = True
+        if self.id:
+            try:
+                async with asyncio.timeout(5):
+                    await self._core.membership.leave()
+            except (CoterieError, TimeoutError):
+                pass  # The lease ends by itself.
+        await self._core.close()
+
+    async def crash(self) -> None:
+        """Stop as `kill -9` would, as far as that can be done within a process: nothing is said to anyone."""
+        self._closed = True
+        await self._core.membership.close()
+        await self._core.close()
+
+    async def invoke(
+        self, method: MethodSpec, arguments: Any, *, timeout_s: float, metadata: Metadata | None
+    ) -> Any:
+        assert self._dispatcher is not None  # noqa: S101 - the gateway starts after it
+        return await self._dispatcher.invoke(method, arguments, timeout_s=timeout_s, metadata=metadata)
+
+    def stream(
+        self, method: MethodSpec, arguments: Any, *, timeout_s: float, metadata: Metadata | None
+    ) -> AsyncIterator[Any]:
+        assert self._dispatcher is not None  # noqa: S101 - the gateway starts after it
+        return self._dispatcher.stream(method, arguments, timeout_s=timeout_s, metadata=metadata)
+
+    def ready(self) -> Sequence[str]:
+        """Return why the node should get no traffic now: empty when it is ready."""
+        reasons = []
+        if self._draining or self._closed:
+            reasons.append("the node is draining")
+        elif not self._core.membership.joined:
+            reasons.append("the node is not in the cluster: its lease is not certain")
+        elif not self._core.membership.fresh:
+            reasons.append("the view of the cluster is not up to date: the store does not answer")
+        return reasons
+
+    def statistics(self) -> Mapping[str, str | int | float]:
+        facts = self.facts()
+        return {"node": facts.name, "app": facts.app, "uptime_s": facts.uptime_s, "pending": facts.pending}
+
+    def facts(self) -> NodeFacts:
+        """Return the node's account of itself."""
+        core = self._core
+        reasons = tuple(self.ready())
+        return NodeFacts(
+            id=self.id,
+            name=core.name,
+            app=self.app.name,
+            version=self._version,
+            uptime_s=round(core.ports.clock.monotonic() - self._began, 3),
+            calls=0 if self._dispatcher is None else self._dispatcher.calls,
+            pending=self.pending,
+            ready=not reasons,
+            reasons=reasons,
+            members=len(core.membership.view.members),
+            engines={engine.name: engine.statistics() for engine in core.ports.engines},
+        )
+
+    def collect(self) -> Iterable[Family]:
+        """Return the node's metrics."""
+        core = self._core
+        if self._dispatcher is not None:
+            yield from self._dispatcher.collect()
+        yield gauge("coterie_members", "Members that this node sees.", len(core.membership.view.members))
+        yield gauge("coterie_node_ready", "Whether the node is ready for traffic.", not self.ready())
+        uptime_s = core.ports.clock.monotonic() - self._began
+        yield gauge("coterie_node_uptime_seconds", "How long the node has been up.", uptime_s)
+        for engine in core.ports.engines:
+            for name, value in engine.statistics().items():
+                if not isinstance(value, str):
+                    yield gauge(f"coterie_engine_{engine.name}_{name}", f"{engine.name}: {name}.", value)
