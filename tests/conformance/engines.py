@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -102,9 +103,13 @@ class TcpWires:
 
     framed = True
 
-    def __init__(self, free_address: str) -> None:
-        self.free_address = free_address
+    def __init__(self, free_addresses: Callable[[], str]) -> None:
+        self._free_addresses = free_addresses
         self.nodes: list[Wire] = [TcpWire(entropy=SystemEntropy())]
+
+    @property
+    def free_address(self) -> str:
+        return self._free_addresses()
 
     @property
     def wire(self) -> Wire:
@@ -132,20 +137,21 @@ class TcpWires:
 
 @asynccontextmanager
 async def tcp_wire(_directory: Path) -> AsyncIterator[WireFixture]:
-    async with _tcp("127.0.0.1:0") as wires:
+    async with _tcp(lambda: "127.0.0.1:0") as wires:
         yield wires
 
 
 @asynccontextmanager
 async def unix_wire(_directory: Path) -> AsyncIterator[WireFixture]:
     with TemporaryDirectory() as directory:  # pytest's own paths are too long for a Unix socket
-        async with _tcp(f"unix:{directory}/w") as wires:
+        numbers = count()
+        async with _tcp(lambda: f"unix:{directory}/{next(numbers)}") as wires:
             yield wires
 
 
 @asynccontextmanager
-async def _tcp(free_address: str) -> AsyncIterator[TcpWires]:
-    wires = TcpWires(free_address)
+async def _tcp(free_addresses: Callable[[], str]) -> AsyncIterator[TcpWires]:
+    wires = TcpWires(free_addresses)
     try:
         yield wires
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from ...ports.store import Batch, Change, Commit, Put, Store, Watch
 from .._expect import Violation, background, expect, expect_equal
@@ -121,28 +121,26 @@ async def a_watch_misses_no_newest_state(fixture: StoreFixture) -> None:
     """However many clients write at once, what a watch leads to is what the store holds."""
     clients = [fixture.store, await fixture.connect()]
 
-    async def write(client: Store, name: str) -> None:
-        for round_ in range(60):
-            key = f"k{(round_ * 7 + len(name)) % 11}"
+    async def write(client: Store, name: str, phase: int) -> None:
+        for round_ in range(12):
+            key = f"k{(round_ * 7 + len(name) + phase) % 11}"
             if round_ % 5 == 4:
                 await client.commit(Commit((), (key,)))
             else:
-                await put(client, key, f"{name}-{round_}".encode())
+                await put(client, key, f"{name}-{phase}-{round_}".encode())
 
-    async def follow(client: Store) -> None:
-        async with _watching(client) as (watch, replay):
-            await _follow(watch, replay, lambda replay: "z-end" in replay.state)
-            expect_equal(replay.state, await contents(client), "the replayed state")
-
-    followers = [asyncio.create_task(follow(client)) for client in clients for _ in range(2)]
-    try:
-        names = ("a", "bb", "ccc")
-        await asyncio.gather(*(write(client, name) for client in clients for name in names))
-        await put(fixture.store, "z-end")
-        await asyncio.gather(*followers)
-    finally:
-        for follower in followers:
-            follower.cancel()
+    async with AsyncExitStack() as stack:
+        watching = [
+            await stack.enter_async_context(_watching(client)) for client in clients for _ in range(2)
+        ]
+        for phase in range(8):
+            names = ("a", "bb", "ccc")
+            await asyncio.gather(*(write(client, name, phase) for client in clients for name in names))
+            end = f"z-{phase}"
+            await put(clients[phase % 2], end)
+            for watch, replay in watching:
+                await _follow(watch, replay, lambda replay: end in replay.state)
+                expect_equal(replay.state, await contents(fixture.store), "the replayed state")
 
 
 @check
@@ -213,12 +211,14 @@ async def giving_up_waiting_loses_nothing(fixture: StoreFixture) -> None:
     """A `__anext__` that is cancelled while it waits takes no batch with it."""
     store, other = fixture.store, await fixture.connect()
     async with _watching(store) as (watch, replay):
-        for round_ in range(10):
+        for round_ in range(24):
             waiting = asyncio.ensure_future(anext(watch))
-            for _ in range(round_ % 4):
+            for _ in range(round_ % 3):
                 await asyncio.sleep(0)
-            if round_ % 2:
+            if round_ % 4:
                 await put(other, f"k{round_}")
+                for _ in range(round_ // 3):
+                    await asyncio.sleep(0)
             waiting.cancel()
             for result in await asyncio.gather(waiting, return_exceptions=True):
                 if isinstance(result, Batch):
