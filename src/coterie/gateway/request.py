@@ -98,7 +98,7 @@ def arguments(method: MethodSpec, headers: Headers, body: bytes) -> Any:
     try:
         decoded = method.arguments_json.decode_json(body or b"{}")
         if body:
-            _SCANNER.decode(body.decode())
+            _SCANNER.raw_decode(body.decode().lstrip())  # msgspec saw that nothing follows.
     except InvalidArgument as error:
         raise _bad_arguments(method, error) from error
     except RecursionError:
