@@ -23,7 +23,7 @@ from ...errors import (
 from ...ports.entropy import Entropy
 from ._handshake import CallerHandshake
 from .config import Address, WireConfig
-from .connection import Connection, tls_error
+from .connection import Connection, tls_error, too_large
 from .messages import (
     Cancel,
     Credit,
@@ -149,7 +149,15 @@ def _refusal(message: Refused) -> CoterieError:
 class TcpChannel:
     """Calls one address. Connects at the first use, and again after a loss, with growing waits."""
 
-    def __init__(self, address: str, config: WireConfig, deadlines: Deadlines, entropy: Entropy) -> None:
+    def __init__(
+        self,
+        address: str,
+        config: WireConfig,
+        deadlines: Deadlines,
+        entropy: Entropy,
+        *,
+        closed: bool = False,
+    ) -> None:
         self._address = Address.parse(address)
         self._config = config
         self._deadlines = deadlines
@@ -160,7 +168,7 @@ class TcpChannel:
         self._connecting: asyncio.Task[CallingConnection] | None = None
         self._failures = 0
         self._not_before = 0.0
-        self._closed = False
+        self._closed = closed
 
     @property
     def address(self) -> str:
@@ -178,6 +186,8 @@ class TcpChannel:
     async def request(
         self, target: str, body: bytes, *, timeout_s: float, metadata: Metadata | None = None
     ) -> bytes | memoryview | msgspec.Raw:
+        if len(body) > self._config.max_body_bytes:
+            raise too_large(len(body), self._config.max_body_bytes)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"there was no time left for {target}", outcome=Outcome.NOT_APPLIED)
         deadline = self._time() + timeout_s
@@ -211,6 +221,8 @@ class TcpChannel:
     async def stream(
         self, target: str, body: bytes, *, timeout_s: float | None, metadata: Metadata | None = None
     ) -> AsyncGenerator[bytes | memoryview | msgspec.Raw, None]:
+        if len(body) > self._config.max_body_bytes:
+            raise too_large(len(body), self._config.max_body_bytes)
         if timeout_s is not None and timeout_s <= 0:
             raise DeadlineExceeded(f"there was no time left for {target}", outcome=Outcome.NOT_APPLIED)
         deadline = None if timeout_s is None else self._time() + timeout_s
@@ -252,7 +264,7 @@ class TcpChannel:
     def datagram(self, body: bytes) -> None:
         connection = self._connection
         if connection is not None and connection.open:
-            if not connection.congested and len(body) < self._config.max_frame_bytes - 16:
+            if not connection.congested and len(body) <= self._config.max_body_bytes:
                 connection.send(Datagram(bytes(body)))
         elif not self._closed and self._connecting is None and self._time() >= self._not_before:
             self._connecting = self._loop.create_task(self._connect())

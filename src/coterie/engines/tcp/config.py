@@ -21,7 +21,8 @@ class WireConfig:
     client_ssl: ssl.SSLContext | None = None
     server_hostname: str | None = None
     """The name to expect in a server's certificate, if not the host of its address."""
-    max_frame_bytes: int = 16 * 1024 * 1024
+    max_body_bytes: int = 16 * 1024 * 1024
+    """The limit of the arguments of a call, of a result, and of an item."""
     max_in_flight: int = 4096
     """How many calls one connection may have under way; more are refused."""
     credit_items: int = 64
@@ -38,9 +39,9 @@ class WireConfig:
     """How much may wait to be written before the writer waits."""
 
     def __post_init__(self) -> None:
-        if not 1024 <= self.max_frame_bytes <= 1 << 31:
+        if not 1024 <= self.max_body_bytes <= 1 << 30:
             raise InvalidConfiguration(
-                f"max_frame_bytes must be between 1024 and 2**31, not {self.max_frame_bytes}"
+                f"max_body_bytes must be between 1024 and 2**30, not {self.max_body_bytes}"
             )
         if not 1 <= self.max_in_flight <= 1 << 20 or not 1 <= self.credit_items <= 1 << 16:
             raise InvalidConfiguration("max_in_flight and credit_items must be positive and not absurd")
@@ -51,6 +52,11 @@ class WireConfig:
                 )
         if self.cluster_key and len(self.cluster_key) < 16:
             raise InvalidConfiguration("cluster_key must have at least 16 characters")
+
+    @property
+    def max_frame_bytes(self) -> int:
+        """The limit of a frame: a body, and room for what goes before it."""
+        return self.max_body_bytes + 65_536
 
     @property
     def mutual_tls(self) -> bool:

@@ -14,7 +14,7 @@ from ...errors import CoterieError, PermissionDenied, ProtocolError, TooLarge
 from .config import WireConfig
 from .messages import Message, Ping, Pong, Reject, decode, encode
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "tls_error", "too_large"]
 
 _log = logging.getLogger("coterie.wire")
 _HELLO_BYTES = 4096
@@ -121,10 +121,7 @@ class Connection(asyncio.Protocol):
             return
         frame = encode(message)
         if len(frame) > self.config.max_frame_bytes:
-            raise TooLarge(
-                f"a message of {len(frame)} bytes; the limit of the wire is {self.config.max_frame_bytes}",
-                hint="send less at once, or stream it",
-            )
+            raise too_large(len(frame), self.config.max_frame_bytes)
         out = self._out
         if not out:
             self.loop.call_soon(self.flush)
@@ -202,6 +199,14 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"the peer closed the connection: {message.message}")
         elif type(message) is not Pong:
             raise ProtocolError(f"a {type(message).__name__} was not expected here")
+
+
+def too_large(size: int, limit: int) -> TooLarge:
+    """Return the error for what may not be sent: nobody saw any of it."""
+    return TooLarge(
+        f"{size} bytes in one message; the limit of the wire is {limit}",
+        hint="send less at once, or stream it",
+    )
 
 
 def tls_error(error: ssl.SSLError) -> str:

@@ -13,7 +13,7 @@ from ...ports.wire import Failure, Handlers
 from ...ports.wire import Request as PortRequest
 from ._handshake import ListenerHandshake
 from .config import Address, WireConfig
-from .connection import Connection
+from .connection import Connection, too_large
 from .messages import (
     Cancel,
     Credit,
@@ -87,10 +87,16 @@ class AcceptedConnection(Connection):
         elif type(message) is Credit:
             self._refill(message)
         elif type(message) is Datagram:
-            if self._handlers.datagram is not None:
-                self._handlers.datagram(message.body, self.peer)
+            self._datagram(message)
         else:
             self.ponder(message)
+
+    def _datagram(self, message: Datagram) -> None:
+        if self._handlers.datagram is not None:
+            try:
+                self._handlers.datagram(message.body, self.peer)
+            except Exception as error:  # noqa: BLE001 - it may not, but the connection is not to blame
+                self.loop.call_exception_handler({"message": "a datagram handler raised", "exception": error})
 
     def lost(self, reason: Exception) -> None:
         self._listener.connections.discard(self)
@@ -129,6 +135,8 @@ class AcceptedConnection(Connection):
                 self.send(Refused(id_, DeadlineExceeded.code, "its time was over before it started"))
                 return
             body = await self._handlers.request(request)
+            if len(body) > self.config.max_body_bytes:
+                raise too_large(len(body), self.config.max_body_bytes)
             self.send(Reply(id_, _Raw(body)))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
             self._fail(id_, error)
@@ -186,6 +194,8 @@ class AcceptedConnection(Connection):
                 while not served.credit:
                     served.refill = self.loop.create_future()
                     await served.refill
+                if len(body) > self.config.max_body_bytes:
+                    raise too_large(len(body), self.config.max_body_bytes)
                 served.credit -= 1
                 self.send(Item(id_, _Raw(body)))
                 if self.congested:

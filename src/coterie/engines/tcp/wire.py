@@ -6,7 +6,7 @@ import asyncio
 import errno
 from pathlib import Path
 
-from ...errors import InvalidConfiguration
+from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
 from ...ports.guarantees import Scope
 from ...ports.wire import Handlers, WireGuarantees
@@ -28,12 +28,13 @@ class TcpWire:
         self._loop = asyncio.get_running_loop()
         self._deadlines = Deadlines(self._loop)
         self._steps = Steps(self._loop)
+        self._closed = False
         self._listeners: list[TcpListener] = []
         self._channels: set[TcpChannel] = set()
         self._guarantees = WireGuarantees(
             engine="tcp",
             scope=Scope.NETWORK,
-            max_body_bytes=self._config.max_frame_bytes - 1024,
+            max_body_bytes=self._config.max_body_bytes,
             encrypted=self._config.server_ssl is not None,
             authenticated=bool(self._config.cluster_key) or self._config.mutual_tls,
         )
@@ -44,6 +45,8 @@ class TcpWire:
 
     async def listen(self, address: str, handlers: Handlers) -> TcpListener:
         where = Address.parse(address)
+        if self._closed:
+            raise Unavailable("this wire is closed", outcome=Outcome.NOT_APPLIED)
         if not where.loopback and not self._guarantees.authenticated:
             raise InvalidConfiguration(
                 f"listening at {address}, beyond this machine, needs a cluster key or mutual TLS",
@@ -88,12 +91,13 @@ class TcpWire:
             raise OSError(errno.EADDRINUSE, "address in use")
 
     def connect(self, address: str) -> TcpChannel:
-        channel = TcpChannel(address, self._config, self._deadlines, self._entropy)
+        channel = TcpChannel(address, self._config, self._deadlines, self._entropy, closed=self._closed)
         self._channels = {known for known in self._channels if not known.closed}
         self._channels.add(channel)
         return channel
 
     async def close(self) -> None:
+        self._closed = True
         for channel in self._channels:
             await channel.close()
         for listener in self._listeners:
