@@ -43,6 +43,10 @@ async def _follow(watch: Watch, replay: Replay, until: Callable[[Replay], bool])
     return batches
 
 
+def _has(key: str) -> Callable[[Replay], bool]:
+    return lambda replay: key in replay.state
+
+
 def _changes(batches: list[Batch]) -> list[Change]:
     return [change for batch in batches for change in batch.changes]
 
@@ -78,7 +82,7 @@ async def changes_follow_in_order(fixture: StoreFixture) -> None:
             fourth = await other.commit(Commit((), ("k2",)))
             await put(store, "not under the prefix", b"x")
             fifth = await put(other, "k3", b"end")
-            batches = await _follow(watch, replay, lambda replay: "k3" in replay.state)
+            batches = await _follow(watch, replay, _has("k3"))
             wanted = [
                 Change("k1", b"1", first),
                 Change("k2", b"2", second),
@@ -112,7 +116,7 @@ async def a_batch_never_splits_a_commit(fixture: StoreFixture) -> None:
             replay.apply(await _next(watch))
             states = {(replay.state.get(key), replay.versions.get(key)) for key in keys}
             expect(len(states) == 1, f"a batch leads to parts of several commits: {states}")
-        await _follow(whole_watch, whole, lambda whole: "k-end" in whole.state)
+        await _follow(whole_watch, whole, _has("k-end"))
         expect_equal(whole.state, await contents(store), "the replayed state")
 
 
@@ -139,7 +143,7 @@ async def a_watch_misses_no_newest_state(fixture: StoreFixture) -> None:
             end = f"z-{phase}"
             await put(clients[phase % 2], end)
             for watch, replay in watching:
-                await _follow(watch, replay, lambda replay: end in replay.state)
+                await _follow(watch, replay, _has(end))
                 expect_equal(replay.state, await contents(fixture.store), "the replayed state")
 
 
@@ -155,10 +159,10 @@ async def a_slow_watcher_catches_up(fixture: StoreFixture) -> None:
             await other.commit(Commit(puts))
         await other.commit(Commit((), ("gone",)))
         await put(other, "z-end")
-        await _follow(watch, replay, lambda replay: "z-end" in replay.state)
+        await _follow(watch, replay, _has("z-end"))
         expect_equal(replay.state, await contents(store), "the replayed state")
         await put(other, "after")
-        await _follow(watch, replay, lambda replay: "after" in replay.state)
+        await _follow(watch, replay, _has("after"))
 
 
 @check
@@ -168,7 +172,7 @@ async def a_watch_sees_a_lease_end(fixture: StoreFixture) -> None:
     async with _watching(other) as (watch, replay):
         lease = await store.grant(lease_ttl_s(store))
         version = await put(store, "key", b"1", lease=lease)
-        batches = await _follow(watch, replay, lambda replay: "key" in replay.state)
+        batches = await _follow(watch, replay, _has("key"))
         batches += await _follow(watch, replay, lambda replay: "key" not in replay.state)
         last = batches[-1]
         expect(last.revision > version, f"the end of the lease has revision {last.revision}, after {version}")
@@ -224,7 +228,7 @@ async def giving_up_waiting_loses_nothing(fixture: StoreFixture) -> None:
                 if isinstance(result, Batch):
                     replay.apply(result)
         await put(other, "z-end")
-        await _follow(watch, replay, lambda replay: "z-end" in replay.state)
+        await _follow(watch, replay, _has("z-end"))
         expect_equal(replay.state, await contents(store), "the replayed state")
 
 
@@ -236,7 +240,7 @@ async def many_watches_see_each_commit(fixture: StoreFixture) -> None:
     async def follow(index: int) -> dict[str, bytes]:
         async with _watching((store, other)[index % 2], f"{index % 5}/") as (watch, replay):
             ready.release()
-            await _follow(watch, replay, lambda replay: f"{index % 5}/end" in replay.state)
+            await _follow(watch, replay, _has(f"{index % 5}/end"))
             return replay.state
 
     ready = asyncio.Semaphore(0)

@@ -70,6 +70,8 @@ async def a_failure_ends_a_stream_after_its_items(fixture: WireFixture) -> None:
                 if code:
                     expect_equal((failure.code, failure.message), (code, "the stream broke"), "the failure")
                     expect_equal(decoded(failure.detail), 20, "its detail")
+            except StopAsyncIteration:
+                raise Violation("the stream ended as if nothing had failed") from None
             else:
                 raise Violation(f"the stream goes on with {item!r}")
         await wait_pending(0, channel, listener)
