@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 
 from coterie.conformance import LogFixture, StoreFixture, WireFixture
 from coterie.engines.memory import MemoryLog, MemoryNetwork, MemoryStore
+from coterie.engines.sqlite import SqliteEngine
+from coterie.engines.sqlite import open_engine as open_sqlite
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.engines.tcp import TcpWire
 from coterie.ports import Clock, Entropy, Log, Store, Wire
@@ -98,6 +100,99 @@ async def memory_wire(_directory: Path) -> AsyncIterator[WireFixture]:
             await wire.close()
 
 
+class SqliteClients:
+    """The engines of one file: each client has an engine of its own, as a process of its own would."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.engines: list[SqliteEngine] = []
+
+    async def open(self) -> SqliteEngine:
+        url = f"sqlite:///{self.path}"
+        self.engines.append(await open_sqlite(url, clock=SystemClock(), entropy=SystemEntropy()))
+        return self.engines[-1]
+
+    async def close(self) -> None:
+        for engine in self.engines:
+            await engine.close()
+        self.engines.clear()
+
+
+class SqliteStores:
+    """`StoreFixture` of one file."""
+
+    def __init__(self, clients: SqliteClients) -> None:
+        self.clients = clients
+
+    @property
+    def store(self) -> Store:
+        return self.clients.engines[0].store
+
+    async def connect(self) -> Store:
+        return (await self.clients.open()).store
+
+    async def reopen(self) -> Store:
+        await self.clients.close()
+        return (await self.clients.open()).store
+
+
+class SqliteLogs:
+    """`LogFixture` of one file."""
+
+    def __init__(self, clients: SqliteClients) -> None:
+        self.clients = clients
+
+    @property
+    def log(self) -> Log:
+        return self.clients.engines[0].log
+
+    async def connect(self) -> Log:
+        return (await self.clients.open()).log
+
+    async def reopen(self) -> Log:
+        await self.clients.close()
+        return (await self.clients.open()).log
+
+
+@asynccontextmanager
+async def sqlite_clients(directory: Path) -> AsyncIterator[SqliteClients]:
+    clients = SqliteClients(directory / "conformance.db")
+    try:
+        await clients.open()
+        yield clients
+    finally:
+        await clients.close()
+
+
+@asynccontextmanager
+async def sqlite_store(directory: Path) -> AsyncIterator[StoreFixture]:
+    async with sqlite_clients(directory) as clients:
+        yield SqliteStores(clients)
+
+
+@asynccontextmanager
+async def sqlite_log(directory: Path) -> AsyncIterator[LogFixture]:
+    async with sqlite_clients(directory) as clients:
+        yield SqliteLogs(clients)
+
+
+@asynccontextmanager
+async def sqlite_follower_store(directory: Path) -> AsyncIterator[StoreFixture]:
+    """The first client is one that another engine writes for."""
+    async with sqlite_clients(directory) as clients:
+        await clients.open()
+        clients.engines.reverse()
+        yield SqliteStores(clients)
+
+
+@asynccontextmanager
+async def sqlite_follower_log(directory: Path) -> AsyncIterator[LogFixture]:
+    async with sqlite_clients(directory) as clients:
+        await clients.open()
+        clients.engines.reverse()
+        yield SqliteLogs(clients)
+
+
 class TcpWires:
     """`WireFixture` on loopback or on a Unix socket, with connections that carry anything."""
 
@@ -169,13 +264,25 @@ async def system_entropy(_directory: Path) -> AsyncIterator[Entropy]:
     yield SystemEntropy()
 
 
-STORES: Mapping[str, StoreFactory] = {"memory": memory_store}
-LOGS: Mapping[str, LogFactory] = {"memory": memory_log}
+STORES: Mapping[str, StoreFactory] = {
+    "memory": memory_store,
+    "sqlite": sqlite_store,
+    "sqlite-follower": sqlite_follower_store,
+}
+LOGS: Mapping[str, LogFactory] = {
+    "memory": memory_log,
+    "sqlite": sqlite_log,
+    "sqlite-follower": sqlite_follower_log,
+}
 WIRES: Mapping[str, WireFactory] = {"memory": memory_wire, "tcp": tcp_wire, "unix": unix_wire}
 CLOCKS: Mapping[str, ClockFactory] = {"system": system_clock}
 ENTROPIES: Mapping[str, EntropyFactory] = {"system": system_entropy}
 
+_SEVERAL = frozenset({"several_keys_are_refused"})  # For engines whose commits write one key only.
+
 NOT_PROMISED: Mapping[str, frozenset[str]] = {
+    "sqlite-store": _SEVERAL,
+    "sqlite-follower-store": _SEVERAL,
     "memory-store": frozenset(
         {
             "several_keys_are_refused",

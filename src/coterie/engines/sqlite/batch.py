@@ -1,0 +1,346 @@
+"""Applies a batch of operations to the file in one transaction. Runs on the writer thread.
+
+An operation that is refused changes nothing and leaves the others alone: it is checked before it
+writes. If the transaction itself fails, none of the batch was applied.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ...errors import Conflict, CoterieError, Fenced, LeaseLost, NotFound
+from ...ports.clock import Clock
+from ...ports.log import Record
+from ...ports.store import Change, Commit, Fence, Put
+from .operations import (
+    Append,
+    CreateTopic,
+    DeleteTopic,
+    DoCommit,
+    Expire,
+    Grant,
+    Operation,
+    Renew,
+    Result,
+    Revoke,
+    Trim,
+    failed,
+)
+
+__all__ = ["Applied", "Applier"]
+
+_PUT = (
+    "INSERT INTO kv VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE"
+    " SET value = excluded.value, version = excluded.version, lease = excluded.lease"
+)
+_VERSION = "SELECT version FROM kv WHERE key = ?"
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(slots=True)
+class Applied:
+    """What a batch did: a result for each operation, and what watchers and waiting readers must learn."""
+
+    results: list[Result] = field(default_factory=list)
+    commits: list[tuple[int, tuple[Change, ...]]] = field(default_factory=list)
+    appended: dict[tuple[str, int], int] = field(default_factory=dict)
+    """By topic and partition the next offset; -1 for a topic that was deleted."""
+    next_expiry: float | None = None
+    """When the first lease ends, in seconds since boot."""
+
+
+@dataclass(slots=True)
+class _Lease:
+    ttl_s: float
+    ends: float
+
+
+class Applier:
+    """Holds the writing connection, and in memory what would otherwise be read in every operation."""
+
+    def __init__(self, connection: sqlite3.Connection, clock: Clock, boot: str) -> None:
+        self._sql = connection
+        self._execute = connection.execute
+        self._clock = clock
+        self._boot = boot
+        self._applied = Applied()
+        self._blind: list[tuple[str, bytes, int, int]] = []
+        self._do: dict[type, Callable[[Any], Result]] = {
+            DoCommit: lambda op: self._commit(op.commit),
+            Grant: self._grant,
+            Renew: self._renew,
+            Revoke: self._revoke,
+            Expire: self._expire,
+            CreateTopic: self._create_topic,
+            DeleteTopic: self._delete_topic,
+            Append: self._append,
+            Trim: self._trim,
+        }
+        self._load()
+
+    def _load(self) -> None:
+        self._blind.clear()
+        meta = dict(self._execute("SELECT name, value FROM meta"))
+        self._revision: int = meta["revision"]
+        self._next_lease: int = meta["next_lease"]
+        self._next_topic: int = meta["next_topic"]
+        self._stored_revision = self._revision
+        self._leases = {
+            id_: _Lease(ttl_s, ends) for id_, ttl_s, ends in self._execute("SELECT * FROM leases")
+        }
+        self._topics: dict[str, tuple[int, int]] = {
+            name: (id_, count)
+            for id_, name, count in self._execute("SELECT id, name, partitions FROM topics")
+        }
+        self._ends: dict[tuple[int, int], int] = {
+            (topic, partition): following
+            for topic, partition, following in self._execute("SELECT topic, partition, next FROM bounds")
+        }
+        if meta["boot"] != self._boot:
+            self._after_boot()
+
+    def _after_boot(self) -> None:
+        # Time since boot began anew, so what is left of each lease is not known: each gets its full time.
+        now = self._clock.boottime()
+        self._execute("BEGIN IMMEDIATE")
+        self._execute("UPDATE leases SET ends = ? + ttl_s", (now,))
+        self._execute("UPDATE meta SET value = ? WHERE name = 'boot'", (self._boot,))
+        self._execute("COMMIT")
+        for lease in self._leases.values():
+            lease.ends = now + lease.ttl_s
+
+    def sessions(self) -> list[tuple[str, bytes]]:
+        """Return what was answered, and perhaps not heard, by session."""
+        return list(self._execute("SELECT id, outcomes FROM sessions"))
+
+    def next_expiry(self) -> float | None:
+        """Return when the first lease ends, in seconds since boot."""
+        return min((lease.ends for lease in self._leases.values()), default=None)
+
+    def apply(
+        self,
+        operations: Sequence[Operation],
+        remember: Callable[[Sequence[Result]], Sequence[tuple[str, bytes]]],
+    ) -> Applied:
+        """Apply `operations` in order, in one transaction.
+
+        `remember` is given the results and returns the sessions to store with them, in the same
+        transaction. Raises `sqlite3.Error` when nothing of the batch was applied.
+        """
+        applied = self._applied = Applied()
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            for operation in operations:
+                try:
+                    applied.results.append(self._do[type(operation)](operation))
+                except CoterieError as error:
+                    applied.results.append(failed(error))
+            self._flush()
+            if self._revision != self._stored_revision:
+                self._execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self._revision,))
+            sessions = remember(applied.results)
+            if sessions:
+                self._store_sessions(sessions)
+            self._execute("COMMIT")
+        except BaseException:
+            self._roll_back()
+            raise
+        self._stored_revision = self._revision
+        applied.next_expiry = self.next_expiry()
+        return applied
+
+    def _roll_back(self) -> None:
+        if self._sql.in_transaction:
+            self._execute("ROLLBACK")
+        self._load()
+
+    def _store_sessions(self, sessions: Sequence[tuple[str, bytes]]) -> None:
+        now = self._clock.time()
+        self._sql.executemany(
+            "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", [(id_, now, blob) for id_, blob in sessions]
+        )
+
+    def forget_sessions(self, unseen_s: float) -> None:
+        """Delete the sessions that did nothing for so long."""
+        self._execute("DELETE FROM sessions WHERE seen < ?", (self._clock.time() - unseen_s,))
+
+    def _flush(self) -> None:
+        # Writes without conditions wait here and go to SQLite together: half the cost of one at a time.
+        if self._blind:
+            self._sql.executemany(_PUT, self._blind)
+            self._blind.clear()
+
+    # Keys
+
+    def _commit(self, commit: Commit) -> int:
+        puts = commit.puts
+        if len(puts) == 1 and not (commit.deletes or commit.checks or commit.fences or puts[0].lease):
+            put = puts[0]
+            self._revision += 1
+            self._blind.append((put.key, put.value, self._revision, 0))
+            self._applied.commits.append((self._revision, (Change(put.key, put.value, self._revision),)))
+            return self._revision
+        self._flush()
+        self._check(commit)
+        if not puts and not commit.deletes:
+            self._fence(commit.fences)
+            return self._revision
+        revision = self._revision + 1
+        changes = self._write(puts, revision)
+        for key in commit.deletes:
+            if self._execute("DELETE FROM kv WHERE key = ?", (key,)).rowcount:
+                changes.append(Change(key, None, revision))
+        self._fence(commit.fences)
+        if changes:
+            self._revision = revision
+            self._applied.commits.append((revision, tuple(changes)))
+        return self._revision
+
+    def _write(self, puts: Sequence[Put], revision: int) -> list[Change]:
+        for put in puts:
+            self._execute(_PUT, (put.key, put.value, revision, put.lease))
+        return [Change(put.key, put.value, revision) for put in puts]
+
+    def _check(self, commit: Commit) -> None:
+        for fence in commit.fences:
+            row = self._execute("SELECT token FROM fences WHERE name = ?", (fence.name,)).fetchone()
+            if row is not None and row[0] > fence.token:
+                raise Fenced(f"the fence {fence.name!r} has seen token {row[0]}, later than {fence.token}")
+        for check in commit.checks:
+            row = self._execute(_VERSION, (check.key,)).fetchone()
+            version = 0 if row is None else row[0]
+            if version != check.version:
+                raise Conflict(f"{check.key!r} is at version {version}, not {check.version}")
+        for put in commit.puts:
+            if put.lease:
+                self._live(put.lease)
+
+    def _fence(self, fences: Sequence[Fence]) -> None:
+        for fence in fences:
+            self._execute(
+                "INSERT INTO fences VALUES (?, ?)"
+                " ON CONFLICT (name) DO UPDATE SET token = max(token, excluded.token)",
+                (fence.name, fence.token),
+            )
+
+    # Leases
+
+    def _live(self, id_: int) -> _Lease:
+        lease = self._leases.get(id_)
+        if lease is None or lease.ends <= self._clock.boottime():
+            raise LeaseLost(f"the lease {id_} has ended", hint="grant a new one")
+        return lease
+
+    def _grant(self, operation: Grant) -> int:
+        id_ = self._next_lease
+        self._next_lease += 1
+        ends = self._clock.boottime() + operation.ttl_s
+        self._execute("UPDATE meta SET value = ? WHERE name = 'next_lease'", (self._next_lease,))
+        self._execute("INSERT INTO leases VALUES (?, ?, ?)", (id_, operation.ttl_s, ends))
+        self._leases[id_] = _Lease(operation.ttl_s, ends)
+        return id_
+
+    def _renew(self, operation: Renew) -> int:
+        lease = self._live(operation.lease)
+        lease.ends = self._clock.boottime() + lease.ttl_s
+        self._execute("UPDATE leases SET ends = ? WHERE id = ?", (lease.ends, operation.lease))
+        return 0
+
+    def _revoke(self, operation: Revoke) -> int:
+        self._end([operation.lease])
+        return 0
+
+    def _expire(self, _operation: Expire) -> int:
+        now = self._clock.boottime()
+        ended = [id_ for id_, lease in self._leases.items() if lease.ends <= now]
+        self._end(ended)
+        return len(ended)
+
+    def _end(self, ids: Sequence[int]) -> None:
+        self._flush()
+        for id_ in ids:
+            if self._leases.pop(id_, None) is None:
+                continue
+            self._execute("DELETE FROM leases WHERE id = ?", (id_,))
+            keys = [
+                row[0] for row in self._execute("SELECT key FROM kv WHERE lease = ? AND lease != 0", (id_,))
+            ]
+            if keys:
+                self._revision += 1
+                self._execute("DELETE FROM kv WHERE lease = ? AND lease != 0", (id_,))
+                changes = tuple(Change(key, None, self._revision) for key in keys)
+                self._applied.commits.append((self._revision, changes))
+
+    # Topics
+
+    def _topic(self, topic: str, partition: int) -> int:
+        found = self._topics.get(topic)
+        if found is None:
+            raise NotFound(f"there is no topic {topic!r}", hint="create it first")
+        if not 0 <= partition < found[1]:
+            raise NotFound(f"the topic {topic!r} has partitions 0 to {found[1] - 1}, not {partition}")
+        return found[0]
+
+    def _create_topic(self, operation: CreateTopic) -> int:
+        found = self._topics.get(operation.topic)
+        if found is not None:
+            if found[1] != operation.partitions:
+                raise Conflict(
+                    f"the topic {operation.topic!r} has {found[1]} partitions, not {operation.partitions}"
+                )
+            return 0
+        id_: int = self._next_topic
+        self._next_topic += 1
+        self._execute("UPDATE meta SET value = ? WHERE name = 'next_topic'", (self._next_topic,))
+        self._execute("INSERT INTO topics VALUES (?, ?, ?)", (id_, operation.topic, operation.partitions))
+        bounds = [(id_, partition) for partition in range(operation.partitions)]
+        self._sql.executemany("INSERT INTO bounds VALUES (?, ?, 0, 0)", bounds)
+        self._ends.update(dict.fromkeys(bounds, 0))
+        self._topics[operation.topic] = (id_, operation.partitions)
+        return 0
+
+    def _delete_topic(self, operation: DeleteTopic) -> int:
+        found = self._topics.pop(operation.topic, None)
+        if found is not None:
+            id_, partitions = found
+            for table in ("records", "bounds"):
+                self._execute(f"DELETE FROM {table} WHERE topic = ?", (id_,))  # noqa: S608 - the names are above
+            self._execute("DELETE FROM topics WHERE id = ?", (id_,))
+            for partition in range(partitions):
+                self._ends.pop((id_, partition), None)
+                self._applied.appended[operation.topic, partition] = -1
+        return 0
+
+    def _append(self, operation: Append) -> int:
+        place = (self._topic(operation.topic, operation.partition), operation.partition)
+        offset: int = self._ends[place]
+        now = self._clock.time()
+        rows = [
+            (*place, offset + index, now, _encode(record)) for index, record in enumerate(operation.records)
+        ]
+        self._sql.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
+        following: int = offset + len(rows)
+        self._execute("UPDATE bounds SET next = ? WHERE topic = ? AND partition = ?", (following, *place))
+        self._ends[place] = following
+        self._applied.appended[operation.topic, operation.partition] = following
+        return following - 1
+
+    def _trim(self, operation: Trim) -> int:
+        place = (self._topic(operation.topic, operation.partition), operation.partition)
+        before = min(operation.before, self._ends[place])
+        self._execute(
+            "DELETE FROM records WHERE topic = ? AND partition = ? AND offset < ?", (*place, before)
+        )
+        self._execute(
+            "UPDATE bounds SET first = max(first, ?) WHERE topic = ? AND partition = ?", (before, *place)
+        )
+        return 0
+
+
+RecordBlob = msgspec.msgpack.Decoder(Record)
+"""Decodes what `records.record` holds."""

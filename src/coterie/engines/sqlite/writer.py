@@ -1,0 +1,139 @@
+"""The writer thread: takes what has gathered, applies it in one transaction, reports back once."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sqlite3
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from ...errors import CoterieError, Outcome, Unavailable
+from ...ports.clock import Clock
+from .batch import Applied, Applier
+from .config import SqliteConfig
+from .operations import Operation, Result, failed
+from .schema import connect, foreign
+from .sessions import SessionLog
+
+__all__ = ["Request", "Sink", "Writer"]
+
+Sink = Callable[[int, Result], None]
+Request = tuple[Operation, Sink, int, str, int]
+"""An operation; who is told its number and its result; its number; the session that it came under, ""
+for this process; and the number up to which that session has heard its results."""
+
+
+class Writer:
+    """Group commit: while one transaction is synced to the disk, the next one gathers.
+
+    `submit` and all callbacks are on the loop's thread, and each batch costs one hop there and one
+    back, however many operations it holds.
+    """
+
+    def __init__(
+        self,
+        config: SqliteConfig,
+        clock: Clock,
+        boot: str,
+        *,
+        on_applied: Callable[[Applied], None],
+    ) -> None:
+        self._config = config
+        self._on_applied = on_applied
+        self._loop = asyncio.get_running_loop()
+        self._gathered: deque[Request] = deque()
+        self._busy = False
+        self._handing = False
+        self._closing = False
+        self._idle: asyncio.Future[None] | None = None
+        self._inbox: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
+        self.batches = 0
+        self.operations = 0
+        self._connection = connect(config, writer=True)
+        try:
+            self.applier = Applier(self._connection, clock, boot)
+            self.applier.forget_sessions(config.session_s)
+        except sqlite3.Error as error:
+            self._connection.close()
+            raise foreign(error, config.path) from error
+        self._sessions = SessionLog(self.applier.sessions())
+        self._thread = threading.Thread(target=self._work, name="coterie-sqlite-writer", daemon=True)
+        self._thread.start()
+
+    @property
+    def queued(self) -> int:
+        """How many operations wait for a transaction."""
+        return len(self._gathered)
+
+    def submit(self, request: Request) -> None:
+        """Let `request` be part of the next transaction. Its answer comes on the loop."""
+        self._gathered.append(request)
+        if not self._busy and not self._handing:
+            # At the end of this iteration of the loop, so that all who were woken together write together.
+            self._handing = True
+            self._loop.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._handing = False
+        gathered = self._gathered
+        if not gathered or self._busy:
+            return
+        if len(gathered) <= self._config.max_batch:
+            batch = list(gathered)
+            gathered.clear()
+        else:
+            batch = [gathered.popleft() for _ in range(self._config.max_batch)]
+        self._busy = True
+        self._inbox.put(batch)
+
+    def _work(self) -> None:
+        while (batch := self._inbox.get()) is not None:
+            outcome: Applied | CoterieError
+            try:
+                operations = [request[0] for request in batch]
+                outcome = self.applier.apply(operations, partial(self._sessions.prepare, batch))
+                self._sessions.confirm()
+            except sqlite3.Error as error:
+                outcome = foreign(error, self._config.path)
+            except Exception as error:  # noqa: BLE001 - a defect of ours must not end the thread unseen
+                outcome = Unavailable(f"the writer failed: {error!r}", outcome=Outcome.NOT_APPLIED)
+            try:
+                self._loop.call_soon_threadsafe(self._report, batch, outcome)
+            except RuntimeError:
+                break  # The loop was closed without us: what was committed is committed.
+        self._connection.close()
+
+    def _report(self, batch: list[Request], outcome: Applied | CoterieError) -> None:
+        self._busy = False
+        self.batches += 1
+        self.operations += len(batch)
+        if isinstance(outcome, Applied):
+            results: Sequence[Result] = outcome.results
+        else:
+            results = [failed(outcome)] * len(batch)
+        for request, result in zip(batch, results, strict=True):
+            request[1](request[2], result)
+        if isinstance(outcome, Applied):
+            self._on_applied(outcome)
+        if self._gathered:
+            # Those who were just answered get to write again before the next transaction is cut.
+            if not self._handing:
+                self._handing = True
+                self._loop.call_soon(self._hand_over)
+        elif self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def close(self) -> None:
+        """Finish what was submitted, and end the thread."""
+        if self._closing:
+            return
+        self._closing = True
+        if self._busy or self._gathered:
+            self._idle = self._loop.create_future()
+            await self._idle
+        self._inbox.put(None)
+        # The thread is idle but for closing its connection, which may fold the log into the file.
+        await self._loop.run_in_executor(None, self._thread.join)
