@@ -30,12 +30,12 @@ class Access:
         self._hosts = None if hosts is None else frozenset(host.lower() for host in hosts)
         self._same_site_only = not config.token and not config.allow_cross_site
 
-    def check(self, path: str, headers: Headers) -> None:
+    def check(self, method: str, path: str, headers: Headers) -> None:
         """Raise `HttpError` with 401 or 403, or `PermissionDenied`, unless the request may go on."""
         if self._hosts is not None:
             self._check_host(headers)
         if self._same_site_only and (b"origin" in headers or b"sec-fetch-site" in headers):
-            _check_same_site(headers)
+            _check_same_site(method, headers)
         if self._authorization and path not in OPEN_PATHS:
             self._check_token(headers.get(b"authorization"))
 
@@ -67,7 +67,9 @@ def _unauthorized(message: str, challenge: bytes) -> HttpError:
     )
 
 
-def _check_same_site(headers: Headers) -> None:
+def _check_same_site(method: str, headers: Headers) -> None:
+    if method == "GET" and headers.get(b"sec-fetch-dest") == b"document":
+        return  # A person followed a link to here. The page that had it cannot read the answer.
     site = headers.get(b"sec-fetch-site", b"none")
     origin = headers.get(b"origin", b"").decode("latin-1")
     try:

@@ -134,7 +134,7 @@ class Gateway:
     ) -> None:
         headers = exchange.headers
         check_head(exchange.scope, headers, self._config.max_head_bytes)
-        self._access.check(exchange.path, headers)
+        self._access.check(exchange.method, exchange.path, headers)
         if method is None:
             await self._page(exchange)
             return

@@ -76,6 +76,14 @@ async def test_web_pages_of_others_stay_out(
         assert reply.json()["code"] == "permission_denied"
 
 
+async def test_a_link_from_anywhere_leads_to_the_page_and_to_no_call(client: httpx.AsyncClient) -> None:
+    followed = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
+    assert (await client.get("/", headers=followed)).status_code == 200
+    assert (await client.post("/Shop/nothing", headers=followed)).status_code == 403
+    framed = {**followed, "sec-fetch-dest": "iframe"}
+    assert (await client.get("/", headers=framed)).status_code == 403
+
+
 async def test_no_answer_allows_other_origins_to_read_it(client: httpx.AsyncClient) -> None:
     preflight = {"origin": "https://evil.example", "access-control-request-method": "POST"}
     reply = await client.options("/Shop/nothing", headers=preflight)

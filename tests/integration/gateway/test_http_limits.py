@@ -115,6 +115,18 @@ async def test_a_body_that_does_not_come(tight: HttpServer, backend: SampleBacke
     await raw.close()
 
 
+async def test_the_time_for_the_body_ends_with_the_body(tight: HttpServer) -> None:
+    raw = await Raw.connect(tight)
+    raw.writer.write(
+        b"POST /Shop/hold HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
+        b"Coterie-Timeout: 0.6\r\nContent-Length: 2\r\n\r\n{"
+    )
+    await asyncio.sleep(0.15)  # Slow enough for the limit to be watched, and within it.
+    raw.writer.write(b"}")
+    assert (await raw.reply())[0] == 504
+    await raw.close()
+
+
 async def test_a_head_over_the_limit(tight: HttpServer) -> None:
     for head in (b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 9000, b"GET /" + b"x" * 9000):
         raw = await Raw.connect(tight)
@@ -254,6 +266,17 @@ async def test_what_is_not_http_gets_an_error(tight: HttpServer, garbage: bytes)
     raw.writer.write_eof() if garbage[:1] == b"\x00" else None
     first = await raw.reader.read(12)
     assert first == b"" or first[9:10] == b"4", first
+    await raw.close()
+
+
+async def test_the_answer_to_garbage_is_not_lost_in_a_reset(tight: HttpServer) -> None:
+    raw = await Raw.connect(tight)
+    for _ in range(300):  # A client that sends all that it has before it reads.
+        raw.writer.write(b"\x00" * 4096)
+        await raw.writer.drain()
+        await asyncio.sleep(0)
+    status, headers, _ = await raw.reply()
+    assert (status, headers["content-type"]) == (400, "application/problem+json")
     await raw.close()
 
 

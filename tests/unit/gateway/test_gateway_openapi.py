@@ -36,7 +36,7 @@ class Box(Generic[T]):
 class Note(pydantic.BaseModel):
     text: str
     links: list[Note] = []
-    place: Point | None = None
+    place: int | None = None
 
 
 class Other:
@@ -70,7 +70,7 @@ def test_models_are_lifted_and_keep_apart_from_types_of_the_same_name() -> None:
     properties = {name: set(schema.get("properties", ())) for name, schema in schemas.items()}
     assert properties["Tree"] == {"children", "note"}
     assert properties["Note"] == {"text", "links", "place"}
-    assert sum(found == {"x"} for name, found in properties.items() if name.endswith("Point")) >= 1
+    assert sum(found == {"x"} for name, found in properties.items() if name.endswith("Point")) == 1
     assert sum(found == {"y"} for name, found in properties.items() if name.endswith("Point")) == 1
     note = schemas["Note"]["properties"]["links"]["items"]
     assert note == {"$ref": "#/components/schemas/Note"}
