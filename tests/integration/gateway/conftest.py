@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import httpx
@@ -10,6 +11,17 @@ import pytest
 from gateway_sample import Raw, SampleBackend, Serve, SystemClock
 
 from coterie.gateway import GatewayConfig, HttpServer
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Run on the loop that a node would use; what hangs on how a loop accepts and closes, on both."""
+    plain = {"asyncio": asyncio.new_event_loop}
+    try:
+        import uvloop
+    except ImportError:
+        return plain
+    fast = {"uvloop": uvloop.new_event_loop}
+    return {**plain, **fast} if item.path.name == "test_http_drain.py" else fast
 
 
 @pytest.fixture
