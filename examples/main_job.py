@@ -121,9 +121,8 @@ async def buy(http: httpx.AsyncClient, nodes: list[ShopNode], order: dict[str, A
         try:
             reply = await http.post(f"{nodes[choice % len(nodes)].url}/Shop/buy", json={"order": order})
         except httpx.TransportError:
-            status = 0
-        else:
-            status = reply.status_code
+            reply = httpx.Response(0)
+        status = reply.status_code
         if status == 200:
             if reply.json() != f"receipt-{order['id']}":
                 raise SystemExit(f"a wrong receipt for {order['id']}: {reply.text}")

@@ -12,7 +12,7 @@ from ..errors import NotFound
 from ..node import NodeConfig, connect
 from ..services import MethodSpec, make_client
 from .options import as_json, engine_options, epilog, load, run_async, target
-from .output import print_line
+from .output import declared, print_line
 
 __all__ = ["command"]
 
@@ -28,7 +28,9 @@ __all__ = ["command"]
 @target
 @click.argument("method")
 @click.argument("arguments", default="{}")
-@click.option("--timeout", "timeout_s", type=click.FloatRange(0, 86400, min_open=True), help="Seconds to wait.")
+@click.option(
+    "--timeout", "timeout_s", type=click.FloatRange(0, 86400, min_open=True), help="Seconds to wait."
+)
 @engine_options
 @as_json
 def command(
@@ -40,7 +42,14 @@ def command(
     """
     app, config, _ = load(target, options)
     spec = find_method(app, method)
-    run_async(_call(app, config, spec, spec.arguments_json.decode_json(arguments), timeout_s))
+    try:
+        values = spec.decode_named(arguments)
+        run_async(_call(app, config, spec, values, timeout_s))
+    except Exception as error:
+        told = declared(app, error)
+        if told is None:
+            raise
+        raise told from error
 
 
 def find_method(app: App, name: str) -> MethodSpec:
@@ -54,7 +63,9 @@ def find_method(app: App, name: str) -> MethodSpec:
     return methods[name]
 
 
-async def _call(app: App, config: NodeConfig, method: MethodSpec, arguments: Any, timeout_s: float | None) -> None:
+async def _call(
+    app: App, config: NodeConfig, method: MethodSpec, arguments: Any, timeout_s: float | None
+) -> None:
     service = {**app.clients, **app.services}[method.service]
     app.clients.setdefault(service.name, service)
     values = {parameter.name: getattr(arguments, parameter.name) for parameter in method.parameters}

@@ -13,7 +13,8 @@ __all__ = ["command"]
 
 
 @click.command(
-    "config", epilog=epilog("coterie config examples/shop.py", "COTERIE_LEASE_S=5 coterie config shop:app --json")
+    "config",
+    epilog=epilog("coterie config examples/shop.py", "COTERIE_LEASE_S=5 coterie config shop:app --json"),
 )
 @target
 @click.option("--name", metavar="NAME", help="The node's name.")

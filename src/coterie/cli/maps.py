@@ -27,14 +27,20 @@ def command() -> None:
 
 
 def _with_map(
-    target: str, name: str, options: dict[str, Any], body: Callable[[StrongMap[Any]], Coroutine[Any, Any, None]]
+    target: str,
+    name: str,
+    options: dict[str, Any],
+    body: Callable[[StrongMap[Any]], Coroutine[Any, Any, None]],
 ) -> None:
     app, config, _ = load(target, options)
     run_async(_connected(app, config, find_map(app, name), body))
 
 
 async def _connected(
-    app: App, config: NodeConfig, found: StrongMap[Any], body: Callable[[StrongMap[Any]], Coroutine[Any, Any, None]]
+    app: App,
+    config: NodeConfig,
+    found: StrongMap[Any],
+    body: Callable[[StrongMap[Any]], Coroutine[Any, Any, None]],
 ) -> None:
     async with connect(app, config=config):
         await body(found)
@@ -86,10 +92,14 @@ def get(target: str, name: str, key: str, json_: bool, **options: Any) -> None:
 @click.argument("name")
 @click.argument("key")
 @click.argument("value")
-@click.option("--expect", type=click.IntRange(0), help="Write only if the entry is at this version; 0: absent.")
+@click.option(
+    "--expect", type=click.IntRange(0), help="Write only if the entry is at this version; 0: absent."
+)
 @engine_options
 @as_json
-def put(target: str, name: str, key: str, value: str, expect: int | None, json_: bool, **options: Any) -> None:
+def put(
+    target: str, name: str, key: str, value: str, expect: int | None, json_: bool, **options: Any
+) -> None:
     """Write VALUE (JSON) under KEY in the map NAME and print its version."""
 
     async def body(found: StrongMap[Any]) -> None:

@@ -26,12 +26,16 @@ _ENGINE = (
     click.option("--store", metavar="URL", help="The engine for state, if another than --engine."),
     click.option("--log", metavar="URL", help="The engine for events, if another than --engine."),
     click.option("--data", metavar="DIR", help="Where the embedded engine keeps its files."),
-    click.option("--cluster-key", metavar="KEY", help="The secret that the nodes share (better: COTERIE_CLUSTER_KEY)."),
+    click.option(
+        "--cluster-key", metavar="KEY", help="The secret that the nodes share (better: COTERIE_CLUSTER_KEY)."
+    ),
 )
 _NODE = (
     click.option("--listen", metavar="HOST:PORT", help="Where other nodes reach this one; or unix:/path."),
     click.option("--http", metavar="HOST:PORT|off", help="Where the HTTP gateway listens."),
-    click.option("--http-token", metavar="TOKEN", help="What HTTP clients must send (better: COTERIE_HTTP_TOKEN)."),
+    click.option(
+        "--http-token", metavar="TOKEN", help="What HTTP clients must send (better: COTERIE_HTTP_TOKEN)."
+    ),
     click.option("--lease-s", type=float, metavar="SECONDS", help="How long a silent node stays a member."),
     click.option("--drain-s", type=float, metavar="SECONDS", help="How long to finish what was accepted."),
 )

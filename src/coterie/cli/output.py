@@ -14,14 +14,18 @@ from ..errors import CoterieError, RemoteError
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["console", "fail", "print_json", "print_line", "print_table"]
+    from ..app import App
+
+__all__ = ["Declared", "console", "declared", "fail", "print_json", "print_line", "print_table"]
 
 
 def console(*, stderr: bool = False) -> Console:
     """Return a rich console on standard output or standard error."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    # Without a terminal nothing is cut off: whoever reads a file or a pipe wants all of it.
+    wide = None if (sys.stderr if stderr else sys.stdout).isatty() else 240
+    return Console(stderr=stderr, highlight=False, width=wide)
 
 
 def print_json(value: Any) -> None:
@@ -50,10 +54,31 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title:
     console().print(table)
 
 
+def declared(app: App, error: Exception) -> Declared | None:
+    """Return an exception that the program declares as an error of the command line, or None."""
+    found = app.errors.find(error)
+    if found is None or isinstance(error, CoterieError):
+        return None
+    told = Declared(f"{found[0]}: {error}" if str(error) else found[0])
+    told.name = found[0]
+    return told
+
+
+class Declared(CoterieError):
+    """An exception of the program, which it declared with `@app.error`."""
+
+    name = ""
+
+
 def fail(error: CoterieError, *, as_json: bool) -> None:
     """Print an error: what was wrong, and what to do about it."""
     if as_json:
-        body = {"code": error.code, "message": error.message, "hint": error.hint, "outcome": error.outcome.value}
+        body = {
+            "code": error.name if isinstance(error, Declared) else error.code,
+            "message": error.message,
+            "hint": error.hint,
+            "outcome": error.outcome.value,
+        }
         print_json({"error": body})
         return
     message = error.message
@@ -64,5 +89,5 @@ def fail(error: CoterieError, *, as_json: bool) -> None:
         click.echo(click.style("try:   ", fg="cyan") + error.hint, err=True)
     if isinstance(error, RemoteError) and error.remote_traceback:
         click.echo(click.style(error.remote_traceback, dim=True), err=True)
-    if error.outcome.value == "unknown":
+    if error.outcome.value == "unknown" and not isinstance(error, Declared | RemoteError):
         click.echo(click.style("It may or may not have had an effect.", dim=True), err=True)

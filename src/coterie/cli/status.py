@@ -17,7 +17,8 @@ __all__ = ["command"]
 
 
 @click.command(
-    "status", epilog=epilog("coterie status examples/shop.py", "coterie status examples/shop.py --json | jq .nodes")
+    "status",
+    epilog=epilog("coterie status examples/shop.py", "coterie status examples/shop.py --json | jq .nodes"),
 )
 @target
 @engine_options
@@ -32,7 +33,9 @@ def command(target: str, json_: bool, **options: Any) -> None:
     rows = [_row(status) for status in statuses]
     if rows:
         print_table(("node", "state", "answers", "up", "calls", "under way", "HTTP", "wire", "pid"), rows)
-    click.echo(f"{len(rows)} node{'' if len(rows) == 1 else 's'} of {app.name}" + ("" if rows else ": none runs"))
+    click.echo(
+        f"{len(rows)} node{'' if len(rows) == 1 else 's'} of {app.name}" + ("" if rows else ": none runs")
+    )
     if not rows:
         click.echo(click.style("try:   ", fg="cyan") + f"coterie run {target}")
 

@@ -48,9 +48,16 @@ def command(target: str, nodes: int, restart: bool, json_: bool, **options: Any)
     The nodes are processes of their own: kill one and see what happens.
     """
     app, config, _ = load(target, options)
-    environment = {OPTIONS[name].environment: str(value) for name, value in options.items() if value is not None}
+    environment = {
+        OPTIONS[name].environment: str(value) for name, value in options.items() if value is not None
+    }
     children = [
-        _Child(name=f"{app.name}-{index + 1}", target=target, http=_http(config.http, index), environment=environment)
+        _Child(
+            name=f"{app.name}-{index + 1}",
+            target=target,
+            http=_http(config.http, index),
+            environment=environment,
+        )
         for index in range(nodes)
     ]
     failed = run_async(_supervise(app, config, children, restart=restart, as_json=json_))
@@ -79,7 +86,18 @@ class _Child:
     process: asyncio.subprocess.Process | None = None
 
     def arguments(self) -> Sequence[str]:
-        return (sys.executable, "-m", "coterie", "run", self.target, "--name", self.name, "--http", self.http, "--json")
+        return (
+            sys.executable,
+            "-m",
+            "coterie",
+            "run",
+            self.target,
+            "--name",
+            self.name,
+            "--http",
+            self.http,
+            "--json",
+        )
 
     def may_restart(self, now: float) -> bool:
         """Return whether it has not died too often lately."""
@@ -241,6 +259,8 @@ class _Board:
                 if waiting
                 else Text(child.state, style=colors.get(child.state, ""))
             )
-            table.add_row(child.name, state, child.url, str(child.pid or ""), str(len(child.starts)), child.problem)
+            table.add_row(
+                child.name, state, child.url, str(child.pid or ""), str(len(child.starts)), child.problem
+            )
         table.caption = "Ctrl-C drains them all; twice hurries"
         return table

@@ -145,10 +145,8 @@ def _rebuild(declared: _Declared, failure: Failure) -> Exception | None:
         if issubclass(cls, CoterieError) and cls.__init__ is CoterieError.__init__:
             return cls(failure.message, hint=failure.hint or None, outcome=failure.outcome)
         arguments = _decode(failure.detail)
-        if _accepts(cls, len(arguments)):
-            error = cls(*arguments)
-        else:  # Its `args` are not what it was made from: the text and the type are kept.
-            error = cls.__new__(cls)
+        # Where its `args` are not what it was made from, the type and the `args` are kept.
+        error = cls(*arguments) if _accepts(cls, len(arguments)) else cls.__new__(cls)
         error.args = tuple(arguments)
     except (msgspec.DecodeError, InvalidArgument, TypeError, ValueError):
         return None  # The other side declares it differently: better a RemoteError than a wrong one.

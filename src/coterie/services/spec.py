@@ -64,6 +64,20 @@ class MethodSpec:
         except InvalidArgument as error:
             raise InvalidArgument(self.explain(str(error.__cause__))) from error
 
+    def decode_named(self, data: Buffer | str) -> Any:
+        """Return the arguments that a JSON object holds by name, as the Struct of `arguments_json`.
+
+        Raises `InvalidArgument` that names the parameter and says what was expected.
+        """
+        try:
+            return self.arguments_json.decode_json(data)
+        except InvalidArgument as error:
+            problem = re.sub(r" - at `\$\.?(.+)`$", r" at parameter `\1`", str(error.__cause__))
+            expects = ", ".join(f"{p.name}: {type_name(p.type)}" for p in self.parameters)
+            raise InvalidArgument(
+                f"{self.target}: {problem[:1].lower()}{problem[1:]}", hint=f"it takes ({expects})"
+            ) from error
+
     def explain(self, problem: str) -> str:
         """Return msgspec's `problem` with the arguments in the terms of the method's signature."""
         found = re.search(r" - at `\$\[(\d+)\](.*)`$", problem)
