@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from struct import Struct
 
 from ..errors import ProtocolError
@@ -16,8 +17,9 @@ _COPY_BELOW = 16 * 1024
 class FrameSplitter:
     """Cuts a stream of bytes into frames.
 
-    `max_bytes` bounds a frame and may be raised while the stream runs (a peer that has not said who it
-    is gets a small one). Small frames are copied out; large ones are views of what was received.
+    `max_bytes` bounds a frame and may change at any time, also between two frames of one chunk: a peer
+    that has not said who it is gets a small one. Small frames are copied out of what was received,
+    large ones are views of it.
     """
 
     __slots__ = ("_missing", "_partial", "max_bytes")
@@ -28,20 +30,19 @@ class FrameSplitter:
         self._missing = 0
         """How many bytes the partial frame lacks, or 0 while its length is not known."""
 
-    def feed(self, data: bytes | bytearray) -> list[bytes | bytearray | memoryview]:
-        """Return the frames that `data` completes. Raises `ProtocolError` for one that is too large.
+    def feed(self, data: bytes | bytearray) -> Iterator[bytes | bytearray | memoryview]:
+        """Yield the frames that `data` completes. Raises `ProtocolError` for one that is too large.
 
-        After an error the stream is out of step and nothing more may be fed.
+        Each frame is cut when it is asked for, and the iterator must be used up before the next
+        `feed`. After an error the stream is out of step and nothing more may be fed.
         """
         if self._partial:
-            if len(data) < self._missing:
-                self._partial += data
-                self._missing -= len(data)
-                return []
             self._partial += data
+            if len(data) < self._missing:
+                self._missing -= len(data)
+                return
             data, self._partial = self._partial, bytearray()
             self._missing = 0
-        frames: list[bytes | bytearray | memoryview] = []
         position, length = 0, len(data)
         while length - position >= 4:
             (size,) = _unpack(data, position)
@@ -52,11 +53,10 @@ class FrameSplitter:
             if end > length:
                 self._missing = end - length
                 break
-            frames.append(data[start:end] if size < _COPY_BELOW else memoryview(data)[start:end])
             position = end
+            yield data[start:end] if size < _COPY_BELOW else memoryview(data)[start:end]
         if position < length:
-            self._partial += data[position:] if position else data
-        return frames
+            self._partial += memoryview(data)[position:]
 
     @property
     def partial(self) -> int:
