@@ -138,7 +138,7 @@ class App:
 
 
 def _checked_name(what: str, name: str) -> str:
-    if not _NAME.fullmatch(str(name)):
+    if type(name) is not str or not _NAME.fullmatch(name):
         raise InvalidConfiguration(
             f"the name of {what} must be a letter followed by up to 63 letters, digits, _ or -, not {name!r}"
         )

@@ -68,7 +68,8 @@ class MountedNode:
                 node = Node(self._app, self._config)
                 await node.start()
                 self._node = node
-                self._gateway = create_asgi(node, GatewayConfig(token=self._config.http_token))
+                config = GatewayConfig(token=self._config.http_token)
+                self._gateway = create_asgi(node, config, clock=node.clock)
             return self._gateway
 
     async def _stop(self) -> None:

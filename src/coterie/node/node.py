@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import CURRENT, Call, Metadata
 from ..errors import AlreadyExists, CoterieError
 from ..membership import Member, MemberState
-from ..ports import Entropy
+from ..ports import Clock, Entropy
 from ..ports.wire import Failure, Listener
 from ..services import Dispatcher, ErrorRegistry, MethodSpec, ServiceSpec
 from ..telemetry import Family, gauge
@@ -74,6 +74,10 @@ class Node:
     @property
     def entropy(self) -> Entropy:
         return self._core.ports.entropy
+
+    @property
+    def clock(self) -> Clock:
+        return self._core.ports.clock
 
     @property
     def wire_address(self) -> str:
@@ -234,10 +238,6 @@ class Node:
         elif not self._core.membership.fresh:
             reasons.append("the view of the cluster is not up to date: the store does not answer")
         return reasons
-
-    def statistics(self) -> Mapping[str, str | int | float]:
-        facts = self.facts()
-        return {"node": facts.name, "app": facts.app, "uptime_s": facts.uptime_s, "pending": facts.pending}
 
     def facts(self) -> NodeFacts:
         """Return the node's account of itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from ..context import CURRENT
+from ..context import CURRENT, Call
 from ..engines.memory import MemoryEngine, MemoryNetwork
 from ..engines.memory import open_engine as open_memory
 from ..engines.system import SystemClock, SystemEntropy
@@ -41,10 +41,12 @@ class Cluster:
         self._engine: MemoryEngine | None = None
 
     async def __aenter__(self) -> Self:
+        self._token = CURRENT.set(Call("cluster", {}))
         self._engine = await open_memory("memory:", clock=self._clock, entropy=self._entropy)
         for _ in range(self._count):
             await self.add()
-        self._token = CURRENT.set(self.nodes[0].call)
+        # `Node.start` has set the context of this task; leaving puts back what was there before.
+        CURRENT.set(self.nodes[0].call)
         return self
 
     async def __aexit__(
