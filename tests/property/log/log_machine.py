@@ -81,7 +81,7 @@ class LogMachine(RuleBasedStateMachine):
         return topic, index, self.model[topic][index]
 
     def learn(self, topic: str, index: int, appended: list[Record], last: int) -> None:
-        """Take over the records that were just appended, which must be `appended`, up to the offset `last`."""
+        """Take over what was just appended, which must be `appended` and end at the offset `last`."""
         partition = self.model[topic][index]
         new = list(self.run(self.log.read(topic, index, partition.last + 1, limit=10_000)).records)
         assert [stored.record for stored in new] == appended
