@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
@@ -142,29 +143,17 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
             f"an annotation of {where} cannot be resolved: {error}",
             hint="types of services must be defined at module level",
         ) from error
-    parameters = []
-    for parameter in list(inspect.signature(function).parameters.values())[1:]:
-        if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
-            raise InvalidConfiguration(f"{where}: the parameter {parameter} has no fixed name; name each one")
-        if parameter.name not in hints:
-            raise InvalidConfiguration(f"{where}: the parameter {parameter.name!r} has no type annotation")
-        parameters.append(
-            ParameterSpec(name=parameter.name, type=hints[parameter.name], default=parameter.default)
-        )
-    returns = hints.get("return", Any)
-    if streaming and get_origin(returns) in _STREAMS:
-        returns = get_args(returns)[0]
-    elif returns is type(None):
-        returns = None
+    parameters = _parameters(where, function, hints)
+    returns = _result_type(where, hints.get("return", Any), streaming=streaming)
     fields = [(p.name, p.type) if p.required else (p.name, p.type, _default(p.default)) for p in parameters]
     try:
         compact = msgspec.defstruct(f"{service}_{name}", fields, array_like=True, kw_only=False)
         named = msgspec.defstruct(f"{service}_{name}_named", fields, kw_only=True, forbid_unknown_fields=True)
     except TypeError as error:
-        raise InvalidConfiguration(
-            f"{where}: {error}", hint="parameters without a default come first"
-        ) from error
+        raise InvalidConfiguration(f"{where}: {error}") from error
     try:
+        for each in parameters:
+            _check_parameter(each)
         return MethodSpec(
             service=service,
             name=name,
@@ -186,8 +175,60 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
         ) from error
 
 
+def _parameters(where: str, function: Any, hints: dict[str, Any]) -> list[ParameterSpec]:
+    declared = list(inspect.signature(function).parameters.values())
+    if not declared or declared[0].kind not in {
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        inspect.Parameter.POSITIONAL_ONLY,
+    }:
+        raise InvalidConfiguration(f"{where} takes no `self`", hint="make it a method: `async def f(self)`")
+    parameters: list[ParameterSpec] = []
+    for parameter in declared[1:]:
+        if parameter.kind not in {parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY}:
+            raise InvalidConfiguration(f"{where}: the parameter {parameter} has no fixed name; name each one")
+        if parameter.name not in hints:
+            raise InvalidConfiguration(f"{where}: the parameter {parameter.name!r} has no type annotation")
+        described = ParameterSpec(name=parameter.name, type=hints[parameter.name], default=parameter.default)
+        if described.required and parameters and not parameters[-1].required:
+            raise InvalidConfiguration(
+                f"{where}: the parameter {parameter.name!r} has no default, but one before it has",
+                hint="parameters without a default come first, also those by keyword only",
+            )
+        parameters.append(described)
+    return parameters
+
+
+def _result_type(where: str, returns: Any, *, streaming: bool) -> Any:
+    """Return the type of the result, or of one item of a stream, from the annotation of a method."""
+    is_stream = returns in _STREAMS or get_origin(returns) in _STREAMS
+    if is_stream and not streaming:
+        raise InvalidConfiguration(
+            f"{where} says that it returns a stream, but has no `yield`",
+            hint="a streaming method is an async generator: `async for item in source: yield item`",
+        )
+    if streaming and not is_stream and returns is not Any:
+        raise InvalidConfiguration(
+            f"{where} yields items, but says that it returns {type_name(returns)}",
+            hint=f"annotate it with the type of an item: `-> AsyncIterator[{type_name(returns)}]`",
+        )
+    if is_stream:
+        return next(iter(get_args(returns)), Any)
+    return None if returns is type(None) else returns
+
+
+def _check_parameter(parameter: ParameterSpec) -> None:
+    """Raise `InvalidConfiguration` when no value, or not the default, of a parameter can be sent."""
+    codec = codec_for(parameter.type)
+    if parameter.required:
+        return
+    try:
+        codec.decode(codec.encode(parameter.default))
+    except (InvalidArgument, TypeError, ValueError) as error:
+        raise InvalidConfiguration(f"the default of `{parameter.name}` is {error}") from error
+
+
 def _default(value: Any) -> Any:
-    # A mutable default would be shared by all calls, and msgspec refuses one; a factory copies it.
-    if isinstance(value, (list, dict, set)):
-        return msgspec.field(default_factory=lambda: type(value)(value))
-    return value
+    # A mutable default would be shared by all calls; a factory copies it.
+    if is_immutable(type(value)):
+        return value
+    return msgspec.field(default_factory=lambda: copy.deepcopy(value))
