@@ -46,6 +46,10 @@ __all__ = ["TcpChannel"]
 _Raw = msgspec.Raw
 
 
+class _Expired(Exception):
+    """The time of a request or stream is over."""
+
+
 class _Incoming:
     """A stream as its reader sees it: what has come and was not taken yet, and how it ended."""
 
@@ -77,6 +81,7 @@ class CallingConnection(Connection):
         self.draining = False
         self.pending: dict[int, asyncio.Future[Any]] = {}
         self.streams: dict[int, _Incoming] = {}
+        self.deadlines: Deadlines[int] = Deadlines(loop, self._expire)
         self._last_id = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,6 +124,10 @@ class CallingConnection(Connection):
             stream.items.append(message.body)
             stream.wake()
 
+    def _expire(self, id_: int) -> None:
+        self._end(id_, _Expired())
+        self.send(Cancel(id_))
+
     def _end(self, id_: int, error: Exception) -> None:
         future = self.pending.get(id_)
         if future is not None and not future.done():
@@ -128,6 +137,7 @@ class CallingConnection(Connection):
             stream.finish(error)
 
     def lost(self, reason: Exception) -> None:
+        self.deadlines.close()
         if not self.ready.done():
             self.ready.set_exception(reason)
             self.ready.exception()  # It may be that nobody waits for it any more.
@@ -153,14 +163,12 @@ class TcpChannel:
         self,
         address: str,
         config: WireConfig,
-        deadlines: Deadlines,
         entropy: Entropy,
         *,
         closed: bool = False,
     ) -> None:
         self._address = Address.parse(address)
         self._config = config
-        self._deadlines = deadlines
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
         self._time = self._loop.time
@@ -196,27 +204,22 @@ class TcpChannel:
             connection = await self._connected(deadline)
             timeout_s = deadline - self._time()
         id_ = connection.next_id()
-        future = self._loop.create_future()
-
-        def expire() -> None:
-            if not future.done():
-                future.set_exception(DeadlineExceeded(f"{target} gave no answer in time"))
-                connection.send(Cancel(id_))
-
         # From here to the reply nothing is created that is not needed: this is the hot path.
-        connection.pending[id_] = future
-        tick = self._deadlines.set(deadline, expire)
+        future = connection.pending[id_] = self._loop.create_future()
+        due = connection.deadlines.at(deadline)
+        due.add(id_)
         try:
             connection.send(Request(id_, target, int(timeout_s * 1000) or 1, _Raw(body), metadata))
             reply: msgspec.Raw = await future
+        except _Expired:
+            raise DeadlineExceeded(f"{target} gave no answer in time") from None
         except asyncio.CancelledError:
             connection.send(Cancel(id_))
             raise
-        else:
-            return reply
         finally:
             del connection.pending[id_]
-            self._deadlines.clear(tick, expire)
+            due.discard(id_)
+        return reply
 
     async def stream(
         self, target: str, body: bytes, *, timeout_s: float | None, metadata: Metadata | None = None
@@ -232,10 +235,9 @@ class TcpChannel:
         credit = self._config.credit_items
         timeout_ms = 0 if deadline is None else max(1, int((deadline - self._time()) * 1000))
 
-        def expire() -> None:
-            incoming.finish(DeadlineExceeded(f"{target} did not end in time"))
-
-        tick = 0 if deadline is None else self._deadlines.set(deadline, expire)
+        due = None if deadline is None else connection.deadlines.at(deadline)
+        if due is not None:
+            due.add(id_)
         ended = False
         try:
             connection.send(Open(id_, target, timeout_ms, credit, _Raw(body), metadata))
@@ -248,16 +250,18 @@ class TcpChannel:
                         incoming.taken = 0
                     yield item
                 if incoming.end is not None:
-                    ended = not isinstance(incoming.end, DeadlineExceeded)
+                    ended = True
                     if isinstance(incoming.end, StopAsyncIteration):
                         return
+                    if isinstance(incoming.end, _Expired):
+                        raise DeadlineExceeded(f"{target} did not end in time")
                     raise incoming.end
                 incoming.waiter = self._loop.create_future()
                 await incoming.waiter
         finally:
             del connection.streams[id_]
-            if deadline is not None:
-                self._deadlines.clear(tick, expire)
+            if due is not None:
+                due.discard(id_)
             if not ended:
                 connection.send(Cancel(id_))
 

@@ -39,6 +39,8 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._splitter = FrameSplitter(_HELLO_BYTES)
         self._out: list[bytes | memoryview] = []
+        self.arrived = 0.0
+        """When what is being read came."""
         self._heard = True
         self._pinged = False
         self._watchdog: asyncio.TimerHandle | None = None
@@ -57,6 +59,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
+        self.arrived = self.loop.time()
         try:
             for frame in self._splitter.feed(data):
                 self.received(decode(frame))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from contextlib import aclosing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -35,23 +37,30 @@ from .timers import Deadlines
 __all__ = ["TcpListener"]
 
 _Raw = msgspec.Raw
+_CALLER = "caller"
+_CLOCK = "clock"
+
+
+class _NotAdmitted(Exception):
+    """Code and sentence of the refusal of a call, of which no handler hears."""
 
 
 class _Served:
     """A call that waits for something: its task, its deadline, and the credit of a stream."""
 
-    __slots__ = ("clear", "credit", "expired", "refill", "task", "tick")
+    __slots__ = ("credit", "due", "ended_by", "refill", "task")
 
     def __init__(self, credit: int = 0) -> None:
-        self.task: asyncio.Task[None] | None = None
-        self.tick = 0
-        self.clear: Callable[[], object] | None = None
-        self.expired = False
+        self.task: asyncio.Task[Any] | None = None
+        self.due: set[int] | None = None
+        """The set of deadlines that it is in."""
+        self.ended_by = ""
+        """Who cancelled it: the caller, the clock, or nobody."""
         self.credit = credit
         self.refill: asyncio.Future[None] | None = None
 
-    def expire(self) -> None:
-        self.expired = True
+    def cancel(self, by: str) -> None:
+        self.ended_by = self.ended_by or by
         if self.task is not None:
             self.task.cancel()
 
@@ -63,8 +72,8 @@ class AcceptedConnection(Connection):
         super().__init__(listener.loop, listener.config)
         self._listener = listener
         self._handlers = listener.handlers
-        self._deadlines = listener.deadlines
-        self._steps = listener.steps
+        self._start = listener.steps.start
+        self._deadlines: Deadlines[int] = Deadlines(self.loop, self._expire)
         self._handshake = ListenerHandshake(listener.config.cluster_key, nonce)
         self.served: dict[int, _Served] = {}
         listener.connections.add(self)
@@ -100,56 +109,79 @@ class AcceptedConnection(Connection):
 
     def lost(self, reason: Exception) -> None:
         self._listener.connections.discard(self)
+        self._deadlines.close()
         for served in list(self.served.values()):
-            if served.task is not None:
-                served.task.cancel()
+            served.cancel(_CALLER)
         self._listener.check_idle()
 
-    def _admit(self, message: Request | Open) -> float | Refused | None:
-        """Return the deadline of a new call on this machine's clock, or why it is refused."""
+    def _admit(self, message: Request | Open) -> float | None:
+        """Return the deadline of a new call on this machine's clock; raise `_NotAdmitted` to refuse it."""
         if self._listener.draining:
-            return Refused(message.id, Unavailable.code, "the node is draining")
+            raise _NotAdmitted(Unavailable.code, "the node is draining")
         if len(self.served) >= self.config.max_in_flight:
             why = f"this connection has {len(self.served)} calls under way, the most it may"
-            return Refused(message.id, Overloaded.code, why)
-        return self.loop.time() + message.timeout_ms / 1000 if message.timeout_ms else None
+            raise _NotAdmitted(Overloaded.code, why)
+        if not message.timeout_ms:
+            return None
+        deadline = self.arrived + message.timeout_ms / 1000
+        if deadline <= self.loop.time():  # It waited behind others that came with it.
+            raise _NotAdmitted(DeadlineExceeded.code, "its time was over before it started")
+        return deadline
 
     def _take(self, message: Request) -> None:
-        deadline = self._admit(message)
-        if isinstance(deadline, Refused):
-            self.send(deadline)
-            return
-        served = self.served[message.id] = _Served()
-        request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
-        self._run(served, self._answer(message.id, request, served), deadline)
-
-    def _run(self, served: _Served, work: object, deadline: float | None) -> None:
-        served.task = self._steps.start(work)  # type: ignore[arg-type]
-        if served.task is not None and deadline is not None:
-            served.clear = served.expire
-            served.tick = self._deadlines.set(deadline, served.clear)
-
-    async def _answer(self, id_: int, request: PortRequest, served: _Served) -> None:
         try:
-            if request.deadline is not None and request.deadline <= self.loop.time():
-                self.send(Refused(id_, DeadlineExceeded.code, "its time was over before it started"))
+            deadline = self._admit(message)
+        except _NotAdmitted as refusal:
+            self.send(Refused(message.id, *refusal.args))
+            return
+        id_ = message.id
+        request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
+        try:
+            answer = self._start(self._handlers.request(request))
+            if not isinstance(answer, asyncio.Task):
+                self._reply(id_, answer)
                 return
-            body = await self._handlers.request(request)
-            if len(body) > self.config.max_body_bytes:
-                raise too_large(len(body), self.config.max_body_bytes)
-            self.send(Reply(id_, _Raw(body)))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
             self._fail(id_, error)
+            return
+        except asyncio.CancelledError:
+            self._fail(id_, RemoteError("the handler was cancelled"))
+            return
+        served = self.served[id_] = _Served()
+        self._wait(id_, served, answer, deadline)
+        answer.add_done_callback(partial(self._answered, id_, served))
+
+    def _wait(self, id_: int, served: _Served, task: asyncio.Task[Any], deadline: float | None) -> None:
+        served.task = task
+        if deadline is not None:
+            served.due = self._deadlines.at(deadline)
+            served.due.add(id_)
+
+    def _answered(self, id_: int, served: _Served, task: asyncio.Task[bytes]) -> None:
+        try:
+            self._reply(id_, task.result())
         except asyncio.CancelledError:
             self._cancelled(id_, served)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(id_, error)
         finally:
             self._ended(id_, served)
 
+    def _reply(self, id_: int, body: bytes) -> None:
+        if len(body) > self.config.max_body_bytes:
+            raise too_large(len(body), self.config.max_body_bytes)
+        self.send(Reply(id_, _Raw(body)))
+
+    def _expire(self, id_: int) -> None:
+        served = self.served.get(id_)
+        if served is not None:
+            served.cancel(_CLOCK)
+
     def _cancelled(self, id_: int, served: _Served) -> None:
-        if served.expired:
-            self.send(failed(id_, Failure(DeadlineExceeded.code, "the handler did not end in time")))
-        elif self.open:  # Neither the caller nor the clock: the handler cancelled itself.
-            self.send(failed(id_, Failure(RemoteError.code, "the handler was cancelled")))
+        if served.ended_by == _CLOCK:
+            self._fail(id_, DeadlineExceeded("the handler did not end in time"))
+        elif not served.ended_by:
+            self._fail(id_, RemoteError("the handler was cancelled"))
 
     def _fail(self, id_: int, error: Exception) -> None:
         if isinstance(error, CoterieError):
@@ -165,41 +197,43 @@ class AcceptedConnection(Connection):
     def _ended(self, id_: int, served: _Served) -> None:
         if self.served.get(id_) is served:
             del self.served[id_]
-        if served.clear is not None:
-            self._deadlines.clear(served.tick, served.clear)
+        if served.due is not None:
+            served.due.discard(id_)
         if self._listener.draining:
             self._listener.check_idle()
 
     def _cancel(self, id_: int) -> None:
         served = self.served.get(id_)
-        if served is not None and served.task is not None:
-            # Not at once: the task may not have had its own first step yet.
-            self.loop.call_soon(served.task.cancel)
+        if served is not None:
+            served.cancel(_CALLER)
 
     # Streams
 
     def _open(self, message: Open) -> None:
-        deadline = self._admit(message)
-        if isinstance(deadline, Refused):
-            self.send(deadline)
+        try:
+            deadline = self._admit(message)
+        except _NotAdmitted as refusal:
+            self.send(Refused(message.id, *refusal.args))
             return
         served = self.served[message.id] = _Served(min(message.credit, self.config.credit_items))
         request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
-        self._run(served, self._pour(message.id, request, served), deadline)
+        task = self._start(self._pour(message.id, request, served))
+        if task is not None:
+            self._wait(message.id, served, task, deadline)
 
     async def _pour(self, id_: int, request: PortRequest, served: _Served) -> None:
-        items = self._handlers.stream(request)
         try:
-            async for body in items:
-                while not served.credit:
-                    served.refill = self.loop.create_future()
-                    await served.refill
-                if len(body) > self.config.max_body_bytes:
-                    raise too_large(len(body), self.config.max_body_bytes)
-                served.credit -= 1
-                self.send(Item(id_, _Raw(body)))
-                if self.congested:
-                    await self.writable()
+            async with aclosing(self._handlers.stream(request)) as items:
+                async for body in items:
+                    while not served.credit:
+                        served.refill = self.loop.create_future()
+                        await served.refill
+                    if len(body) > self.config.max_body_bytes:
+                        raise too_large(len(body), self.config.max_body_bytes)
+                    served.credit -= 1
+                    self.send(Item(id_, _Raw(body)))
+                    if self.congested:
+                        await self.writable()
             self.send(End(id_))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
             self._fail(id_, error)
@@ -207,7 +241,6 @@ class AcceptedConnection(Connection):
             self._cancelled(id_, served)
         finally:
             self._ended(id_, served)
-            await items.aclose()
 
     def _refill(self, message: Credit) -> None:
         served = self.served.get(message.id)
@@ -220,11 +253,10 @@ class AcceptedConnection(Connection):
 class TcpListener:
     """Answers at one address."""
 
-    def __init__(self, config: WireConfig, handlers: Handlers, deadlines: Deadlines, steps: Steps) -> None:
+    def __init__(self, config: WireConfig, handlers: Handlers, steps: Steps) -> None:
         self.loop = asyncio.get_running_loop()
         self.config = config
         self.handlers = handlers
-        self.deadlines = deadlines
         self.steps = steps
         self.connections: set[AcceptedConnection] = set()
         self.draining = False

@@ -1,9 +1,9 @@
 """Runs a coroutine up to its first await at once, and makes a task of it only if it has one.
 
 Most handlers never wait. A task for each would cost as much as the call itself. Python 3.12 has eager
-tasks for that. On 3.11 the first step is run by hand under a spare task that stands ready, so that
-`asyncio.current_task()`, `asyncio.timeout()` and task groups work in it; if the coroutine waits, the
-spare task takes it over, and otherwise it stands ready for the next one.
+tasks for that. On 3.11 the first step is run by hand in the name of a spare task that stands ready, so
+that `asyncio.current_task()`, `asyncio.timeout()` and task groups work in it; if the coroutine waits,
+the spare task takes it over, and otherwise it stands ready for the next one.
 """
 
 from __future__ import annotations
@@ -12,122 +12,155 @@ import asyncio
 import sys
 from collections.abc import Coroutine, Generator
 from contextvars import Context, copy_context
-from types import coroutine
-from typing import Any
+from typing import Any, NoReturn, TypeVar
 
 __all__ = ["Steps"]
 
+T = TypeVar("T")
+
 _EAGER = sys.version_info >= (3, 12)
 _EAGERLY: dict[str, Any] = {"eager_start": True}
+# How asyncio says that tasks other than its own are to make themselves known.
+_current_task = asyncio.current_task
+_enter_task = asyncio.tasks._enter_task  # noqa: SLF001 - documented in "Extending asyncio"
+_leave_task = asyncio.tasks._leave_task  # noqa: SLF001
 
 
 class Steps:
-    """Starts coroutines on one loop. They must handle their own errors: one that escapes is logged."""
+    """Starts coroutines on one loop, each in a copy of the present context."""
 
-    __slots__ = ("_loop", "_spare")
+    __slots__ = ("_loop", "_spare", "start")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._spare: _Spare | None = None
+        self.start = self.start_eagerly if _EAGER else self.start_by_hand
+        """Run a coroutine to its first await. Return its result, or its task if it waits.
 
-    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
-        """Run `work`, in a context of its own, to its first await; return its task if it is not done."""
-        if _EAGER:
-            task: asyncio.Task[None] = asyncio.Task(work, loop=self._loop, **_EAGERLY)
-            return None if task.done() and not task.cancelled() and task.exception() is None else task
-        spare = self._spare
-        if spare is None or spare.task.done():
-            spare = self._spare = _Spare(self._loop)
-        context = copy_context()
+        What the coroutine raises in its first step is raised here.
+        """
+
+    def start_eagerly(self, work: Coroutine[Any, Any, T]) -> T | asyncio.Task[T]:
+        """`start` by means of Python 3.12."""
+        task: asyncio.Task[T] = asyncio.Task(work, loop=self._loop, **_EAGERLY)
+        return task.result() if task.done() else task
+
+    def start_by_hand(self, work: Coroutine[Any, Any, T]) -> T | asyncio.Task[T]:
+        """`start` by means of Python 3.11."""
+        loop = self._loop
+        spare, self._spare = self._spare, None  # Not there for a coroutine that `work` starts.
+        if spare is None:
+            spare = _Spare(loop)
         task = spare.task
-        asyncio.tasks._enter_task(self._loop, task)  # noqa: SLF001 - see "Extending" in asyncio's docs
+        context = copy_context()
+        outer = _current_task(loop)
+        if outer is not None:
+            _leave_task(loop, outer)
+        _enter_task(loop, task)
         try:
-            waits_for = context.run(work.send, None)
-        except StopIteration:
-            return None
-        except BaseException as error:
-            self._loop.call_exception_handler({"message": "a handler raised", "exception": error})
-            if isinstance(error, KeyboardInterrupt | SystemExit):
-                raise
-            return None
+            awaited = context.run(work.send, None)
+        except StopIteration as done:
+            self._keep(spare)
+            result: T = done.value
+            return result
+        except BaseException:
+            self._keep(spare)
+            raise
         finally:
-            asyncio.tasks._leave_task(self._loop, task)  # noqa: SLF001
-        self._spare = None
-        spare.take_over(work, context, waits_for)
+            _leave_task(loop, task)
+            if outer is not None:
+                _enter_task(loop, outer)
+        spare.take_over(work, context, awaited)
         return task
 
-    def close(self) -> None:
+    def _keep(self, spare: _Spare) -> None:
+        # A coroutine may have cancelled its own task. That must not reach the next one.
+        if not spare.task.cancelling():
+            self._spare = spare
+
+    async def close(self) -> None:
         """Let go of the spare task."""
-        if self._spare is not None:
-            self._spare.task.cancel()
-            self._spare = None
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.task.cancel()
+            await asyncio.wait([spare.task])
 
 
-class _Spare:
-    """A task that waits to take over a coroutine which was started already."""
+class _Spare(Coroutine[Any, Any, Any]):
+    """The coroutine of a task that waits to take over another, which has had its first step.
 
-    __slots__ = ("_context", "_started", "_waits_for", "_wake", "_work", "task")
+    Not written as `async def`, because a task that is cancelled before its own first step throws into
+    its coroutine, and what was taken over must see that.
+    """
+
+    __slots__ = ("_awaited", "_blocking", "_context", "_loop", "_wake", "_work", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._wake = loop.create_future()
-        self._work: Coroutine[Any, Any, None] | None = None
+        self._loop = loop
+        self._work: Coroutine[Any, Any, Any] | None = None
         self._context: Context | None = None
-        self._waits_for: Any = None
-        self._started = False
-        self.task = loop.create_task(self._run())
+        self._awaited: Any = None
+        self._blocking = False
+        """Whether `_awaited` is a future that the task has yet to wait for."""
+        self._wake: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[Any] = loop.create_task(self)
 
-    def take_over(self, work: Coroutine[Any, Any, None], context: Context, waits_for: Any) -> None:
-        self._work, self._context, self._waits_for = work, context, waits_for
-        self.task.add_done_callback(self._unless_started)
-        if not self._wake.done():
+    def take_over(self, work: Coroutine[Any, Any, Any], context: Context, awaited: Any) -> None:
+        """Go on with `work`, which waits for `awaited` after its first step."""
+        self._work = work
+        self._context = context
+        self._awaited = awaited
+        if getattr(awaited, "_asyncio_future_blocking", None):
+            # The mark that a future is yielded by its own await. It is taken off until the future is
+            # yielded to the task, since another coroutine may await the same future before that.
+            self._blocking = True
+            awaited._asyncio_future_blocking = False  # noqa: SLF001 - as every task does
+        if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
-    def _unless_started(self, task: asyncio.Task[None]) -> None:
-        # A task that is cancelled before its own first step never runs; what it took over still must.
-        if not self._started and self._work is not None and self._context is not None:
-            cancelled = asyncio.CancelledError()
-            rest = _rest(self._work, self._context, self._waits_for, cancelled)
-            task.get_loop().create_task(_awaited(rest))
+    def send(self, value: Any) -> Any:
+        if self._work is None:
+            self._wake = self._loop.create_future()
+            return self._wait_for(self._wake)
+        if self._blocking:
+            self._blocking = False
+            return self._wait_for(self._awaited)
+        if self._awaited is not None:  # Whatever it is, the task knows what to say about it.
+            awaited, self._awaited = self._awaited, None
+            return awaited
+        assert self._context is not None  # noqa: S101 - comes with the work
+        return self._context.run(self._work.send, value)
 
-    async def _run(self) -> None:
-        self._started = True
-        error: BaseException | None = None
-        try:
-            await self._wake
-        except asyncio.CancelledError as cancelled:
-            if self._work is None:
-                return  # Never needed.
-            error = cancelled  # It was cancelled between its first step and here.
-        assert self._work is not None  # noqa: S101 - whoever wakes it has set it
-        assert self._context is not None  # noqa: S101
-        await _rest(self._work, self._context, self._waits_for, error)
+    def throw(self, error: Any, value: Any = None, trace: Any = None, /) -> Any:
+        if self._work is None:
+            _raise(error, value)
+        if self._blocking:
+            self._blocking = False
+            # As a task does: it cancels what it waits for, which may be another task, and not itself.
+            if _is_cancellation(error) and self._awaited.cancel():
+                return self._wait_for(self._awaited)
+        self._awaited = None
+        assert self._context is not None  # noqa: S101 - comes with the work
+        if value is None and trace is None:
+            return self._context.run(self._work.throw, error)
+        return self._context.run(self._work.throw, error, value, trace)
+
+    def close(self) -> None:
+        if self._work is not None:
+            self._work.close()
+
+    def __await__(self) -> Generator[Any, Any, Any]:
+        raise TypeError("a spare is driven by its task only")
+
+    def _wait_for(self, future: Any) -> Any:
+        self._awaited = None
+        future._asyncio_future_blocking = True  # noqa: SLF001 - as its await does
+        return future
 
 
-async def _awaited(rest: Any) -> None:
-    await rest
+def _is_cancellation(error: Any) -> bool:
+    return error is asyncio.CancelledError or isinstance(error, asyncio.CancelledError)
 
 
-@coroutine
-def _rest(
-    work: Coroutine[Any, Any, None], context: Context, waits_for: Any, thrown: BaseException | None
-) -> Generator[Any, Any, None]:
-    sent: Any = None
-    if thrown is not None:
-        # The future that it waits for will never be looked at by this task: hand it back as not awaited.
-        if getattr(waits_for, "_asyncio_future_blocking", None):
-            waits_for._asyncio_future_blocking = False  # noqa: SLF001 - as a task does
-        try:
-            waits_for = context.run(work.throw, thrown)
-        except StopIteration:
-            return
-    while True:
-        thrown = None
-        try:
-            sent = yield waits_for
-        except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to `work`
-            thrown = error
-        try:
-            step, value = (work.send, sent) if thrown is None else (work.throw, thrown)
-            waits_for = context.run(step, value)
-        except StopIteration:
-            return
+def _raise(error: Any, value: Any) -> NoReturn:
+    raise error if value is None else value

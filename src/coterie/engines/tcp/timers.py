@@ -1,51 +1,69 @@
 """One timer for many deadlines.
 
 A timer of the loop for each request would cost more than the request. Deadlines are rounded up to
-ticks and kept in one dict a tick, so that setting and clearing one is a dict operation (Varghese and
-Lauck, "Hashed and Hierarchical Timing Wheels", 1987, with a dict for the wheel).
+ticks, and what is due in one tick is kept in one set, so that setting and clearing a deadline are
+set operations (Varghese and Lauck, "Hashed and Hierarchical Timing Wheels", 1987, with a dict for
+the wheel and a heap of its ticks).
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import Generic, TypeVar
 
-__all__ = ["Deadlines"]
+__all__ = ["TICKS_PER_S", "Deadlines"]
 
-_TICK_S = 0.01
+T = TypeVar("T")
+
+TICKS_PER_S = 100
+_COARSE_FROM = 60 * TICKS_PER_S
+_COARSE = TICKS_PER_S
 
 
-class Deadlines:
-    """Calls back what was set and not cleared, at its time or up to a tick (10 ms) later."""
+class Deadlines(Generic[T]):
+    """Calls `expire` with what was added and not discarded, at its time or up to a tick later.
 
-    __slots__ = ("_at", "_buckets", "_loop", "_timer")
+    A tick is 10 ms; a deadline that is more than a minute away is rounded up to a second, so that
+    there are never many ticks. To set a deadline add to the set that `at` returns, to clear it
+    discard from that set:
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = deadlines.at(when)
+        due.add(call)
+        ...
+        due.discard(call)
+    """
+
+    __slots__ = ("_at", "_expire", "_heap", "_loop", "_timer", "ticks")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, expire: Callable[[T], object]) -> None:
+        self.ticks: dict[int, set[T]] = {}
+        """What is due by tick. Read by the hot path, which finds most of its ticks here."""
         self._loop = loop
-        self._buckets: dict[int, dict[Callable[[], object], None]] = {}
+        self._expire = expire
+        self._heap: list[int] = []
         self._timer: asyncio.TimerHandle | None = None
         self._at = 0
         """The tick that the timer is set for."""
 
-    def set(self, when: float, callback: Callable[[], object]) -> int:
-        """Call `callback` at `when`, a time of the loop; return the tick to clear it with."""
-        tick = int(when / _TICK_S) + 1
-        bucket = self._buckets.get(tick)
-        if bucket is None:
-            bucket = self._buckets[tick] = {}
+    def at(self, when: float) -> set[T]:
+        """Return the set of what is due at `when`, a time of the loop's clock."""
+        tick = int(when * TICKS_PER_S) + 1
+        if tick - self._loop.time() * TICKS_PER_S > _COARSE_FROM:
+            tick += -tick % _COARSE
+        due = self.ticks.get(tick)
+        if due is None:
+            due = self.ticks[tick] = set()
+            heappush(self._heap, tick)
             if self._timer is None or tick < self._at:
                 self._schedule(tick)
-        bucket[callback] = None
-        return tick
-
-    def clear(self, tick: int, callback: Callable[[], object]) -> None:
-        """Forget `callback`. Does nothing when it was called already."""
-        bucket = self._buckets.get(tick)
-        if bucket is not None:
-            bucket.pop(callback, None)
+        return due
 
     def close(self) -> None:
-        self._buckets.clear()
+        """Forget all."""
+        self.ticks.clear()
+        self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -54,16 +72,18 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._at = tick
-        self._timer = self._loop.call_at(tick * _TICK_S, self._expire)
+        self._timer = self._loop.call_at(tick / TICKS_PER_S, self._on_timer)
 
-    def _expire(self) -> None:
+    def _on_timer(self) -> None:
         self._timer = None
-        now = self._loop.time() + _TICK_S / 100
-        due = sorted(tick for tick in self._buckets if tick * _TICK_S <= now)
-        callbacks = [callback for tick in due for callback in self._buckets.pop(tick)]
-        # Empty buckets are dropped when their time comes, so there are never more than ticks to the
-        # farthest deadline.
-        if self._buckets:
-            self._schedule(min(self._buckets))
-        for callback in callbacks:
-            callback()
+        # A loop may call a timer early by the resolution of its clock: asyncio's by a nanosecond,
+        # uvloop's by less than a millisecond.
+        now = self._loop.time() * TICKS_PER_S + 0.1
+        over: list[set[T]] = []
+        while self._heap and self._heap[0] <= now:
+            over.append(self.ticks.pop(heappop(self._heap)))
+        if self._heap:
+            self._schedule(self._heap[0])
+        for due in over:
+            for item in tuple(due):
+                self._expire(item)

@@ -14,7 +14,6 @@ from .channel import TcpChannel
 from .config import Address, WireConfig
 from .listener import AcceptedConnection, TcpListener
 from .steps import Steps
-from .timers import Deadlines
 
 __all__ = ["TcpWire"]
 
@@ -26,7 +25,6 @@ class TcpWire:
         self._config = config or WireConfig()
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
-        self._deadlines = Deadlines(self._loop)
         self._steps = Steps(self._loop)
         self._closed = False
         self._listeners: list[TcpListener] = []
@@ -52,7 +50,7 @@ class TcpWire:
                 f"listening at {address}, beyond this machine, needs a cluster key or mutual TLS",
                 hint="set COTERIE_CLUSTER_KEY to the same secret on all nodes, or listen at 127.0.0.1:0",
             )
-        listener = TcpListener(self._config, handlers, self._deadlines, self._steps)
+        listener = TcpListener(self._config, handlers, self._steps)
 
         def protocol() -> AcceptedConnection:
             return AcceptedConnection(listener, self._entropy.secret(16))
@@ -91,7 +89,7 @@ class TcpWire:
             raise OSError(errno.EADDRINUSE, "address in use")
 
     def connect(self, address: str) -> TcpChannel:
-        channel = TcpChannel(address, self._config, self._deadlines, self._entropy, closed=self._closed)
+        channel = TcpChannel(address, self._config, self._entropy, closed=self._closed)
         self._channels = {known for known in self._channels if not known.closed}
         self._channels.add(channel)
         return channel
@@ -104,8 +102,7 @@ class TcpWire:
             await listener.close()
         self._channels.clear()
         self._listeners.clear()
-        self._deadlines.close()
-        self._steps.close()
+        await self._steps.close()
 
 
 def _reason(error: OSError) -> str:
