@@ -27,7 +27,6 @@ check: $(STAMP) ## Lint, format check, import contracts, strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
-	$(BIN)/pyright --verifytypes coterie --ignoreexternal
 
 test: $(STAMP) check ## All checks and all tests, engines included
 	$(BIN)/python -m pytest $(ARGS)

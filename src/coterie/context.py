@@ -48,10 +48,10 @@ class Call:
         deadline: float | None = None,
         metadata: Metadata | None = None,
     ) -> None:
-        self.node = node
-        self.bindings = bindings
-        self.deadline = deadline
-        self.metadata = metadata
+        self.node: str = node
+        self.bindings: Mapping[object, Any] = bindings
+        self.deadline: float | None = deadline
+        self.metadata: Metadata | None = metadata
 
     def __repr__(self) -> str:
         return f"Call(node={self.node!r}, deadline={self.deadline!r}, metadata={self.metadata!r})"

@@ -60,7 +60,7 @@ class CoterieError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.outcome = outcome if outcome is not None else self.default_outcome
+        self.outcome: Outcome = outcome if outcome is not None else self.default_outcome
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message

@@ -25,7 +25,7 @@ class FrameSplitter:
     __slots__ = ("_missing", "_partial", "max_bytes")
 
     def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
+        self.max_bytes: int = max_bytes
         self._partial = bytearray()
         self._missing = 0
         """How many bytes the partial frame lacks, or 0 while its length is not known."""

@@ -80,7 +80,7 @@ class Codec(Generic[T]):
     """Return the msgpack encoding of a value; it is not checked against the type."""
 
     def __init__(self, tp: Any) -> None:
-        self.type = tp
+        self.type: Any = tp
         _check_supported(tp)
         self.encode = _ENCODER.encode
         self._from_msgpack = msgspec.msgpack.Decoder(tp, dec_hook=decode_hook).decode

@@ -39,7 +39,7 @@ from .streams import send_stream
 
 __all__ = ["Gateway", "create_asgi"]
 
-logger = logging.getLogger("coterie.gateway")
+logger: logging.Logger = logging.getLogger("coterie.gateway")
 
 _JSON: ResponseHeaders = [(b"content-type", b"application/json")]
 _PROBLEM: ResponseHeaders = [(b"content-type", b"application/problem+json"), (b"cache-control", b"no-store")]

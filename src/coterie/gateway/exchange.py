@@ -20,14 +20,14 @@ class Exchange:
     def __init__(self, scope: Scope, send: Send) -> None:
         self._send = send
         self._lock: asyncio.Lock | None = None
-        self.scope = scope
+        self.scope: Scope = scope
         self.headers: Headers = dict(scope["headers"])
         self.method: str = scope["method"]
         self.root: str = scope.get("root_path", "")
-        self.path = _below(self.root, scope["path"])
+        self.path: str = _below(self.root, scope["path"])
         self.extra: ResponseHeaders = []
         """Headers that go with the response, whatever it will be."""
-        self.status = 0
+        self.status: int = 0
         """The status that was sent, 0 as long as none was."""
         self.stream: StreamFormat | None = None
 
@@ -67,7 +67,7 @@ class StreamFormat:
     __slots__ = ("_end", "_error", "_item", "content_type")
 
     def __init__(self, content_type: bytes, *, item: bytes, error: bytes, end: bytes) -> None:
-        self.content_type = content_type
+        self.content_type: bytes = content_type
         self._item = item
         self._error = error
         self._end = end

@@ -102,7 +102,7 @@ class HttpError(CoterieError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.status = status
-        self.headers = headers or []
+        self.headers: Headers = headers or []
 
 
 class BadArguments(InvalidArgument):

@@ -61,6 +61,8 @@ class Bounded(asyncio.Protocol):
 
     bounds: Bounds
     transport: Any
+    logger: logging.Logger
+    app: Any
     cycle: Any
     connections: set[Any]
     timeout_keep_alive_task: asyncio.TimerHandle | None

@@ -50,7 +50,7 @@ class HttpServer:
         self._bound: tuple[str, int] | None = None
         if not config.token and config.trusted_hosts is None:
             config = dataclasses.replace(config, trusted_hosts=LOOPBACK_HOSTS)
-        self.gateway = Gateway(backend, config, clock)
+        self.gateway: Gateway = Gateway(backend, config, clock)
         self.gateway.sources.append(self._collect)
         self._server: asyncio.Server | None = None
         self._timer: asyncio.TimerHandle | None = None

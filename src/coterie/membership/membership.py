@@ -56,9 +56,9 @@ class Membership:
         config: MembershipConfig | None = None,
         on_event: Callable[[Event], None] = lambda _event: None,
     ) -> None:
-        self.view = View(prefix)
+        self.view: View = View(prefix)
         self.me: Member | None = None
-        self.fresh = False
+        self.fresh: bool = False
         """Whether the view follows the store now."""
         self._store = store
         self._prefix = prefix

@@ -31,7 +31,7 @@ class Cluster:
     def __init__(self, app: App, *, nodes: int = 3, lease_s: float = 1.0) -> None:
         self.app = app
         self.nodes: list[Node] = []
-        self.network = MemoryNetwork()
+        self.network: MemoryNetwork = MemoryNetwork()
         """Cuts and mends the links between the nodes, by their names."""
         self._count = nodes
         self._lease_s = lease_s

@@ -111,8 +111,8 @@ class Replay:
     def __init__(self) -> None:
         self.state: dict[str, bytes] = {}
         self.versions: dict[str, int] = {}
-        self.revision = 0
-        self.snapshots = 0
+        self.revision: int = 0
+        self.snapshots: int = 0
 
     def apply(self, batch: Batch) -> None:
         """Bring the state up to date with `batch`."""

@@ -30,7 +30,10 @@ __all__ = [
 HANG_S = 15.0
 """How long a check waits for what must come; it bounds a hang and is no promise of speed."""
 
-encoded = msgspec.msgpack.encode
+
+def encoded(value: object) -> bytes:
+    """Return a body that holds the value."""
+    return msgspec.msgpack.encode(value)
 
 
 def decoded(body: bytes | memoryview | msgspec.Raw) -> Any:
@@ -80,12 +83,12 @@ class Service:
         self.requests: list[Request] = []
         self.seen: Counter[Any] = Counter()
         """How often a handler started with each body."""
-        self.running = 0
-        self.cancelled = 0
+        self.running: int = 0
+        self.cancelled: int = 0
         """How many handlers were cancelled, or closed before their end."""
-        self.produced = 0
+        self.produced: int = 0
         """How many items the streams have handed to the wire."""
-        self.release = asyncio.Event()
+        self.release: asyncio.Event = asyncio.Event()
         self.datagrams: list[tuple[Any, str]] = []
 
     @property

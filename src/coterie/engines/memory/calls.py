@@ -27,9 +27,9 @@ class MemoryCall:
     __slots__ = ("_ended", "_error", "_items", "_news", "_room", "listener", "started", "task")
 
     def __init__(self, listener: MemoryListener) -> None:
-        self.listener = listener
+        self.listener: MemoryListener = listener
         self.task: asyncio.Task[None] | None = None
-        self.started = False
+        self.started: bool = False
         """Whether a handler has seen the call: before that, losing it certainly has no effect."""
         self._items: deque[bytes] = deque()
         self._ended = False

@@ -24,7 +24,7 @@ class MemoryWatch:
     __slots__ = ("_buffer", "_buffered", "_closed", "_needs_snapshot", "_news", "_store", "prefix")
 
     def __init__(self, store: MemoryStore, prefix: str) -> None:
-        self.prefix = prefix
+        self.prefix: str = prefix
         self._store = store
         self._buffer: deque[Batch] = deque()
         self._buffered = 0

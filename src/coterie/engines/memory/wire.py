@@ -33,7 +33,7 @@ class MemoryListener:
     """`Listener` at one address of a memory network."""
 
     def __init__(self, wire: MemoryWire, address: str, handlers: Handlers) -> None:
-        self.node = wire.node
+        self.node: str = wire.node
         self._wire = wire
         self._handlers = handlers
         # Handlers see the context of whoever listened, never the caller's: over a real wire they could not.
