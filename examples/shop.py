@@ -15,9 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from coterie import App
-from coterie.errors import Conflict
-from coterie.state import Transaction
+from coterie import App, Conflict, CoterieError, Outcome, Transaction
 
 app = App("shop")
 
@@ -53,14 +51,19 @@ class Books:
         )
 
 
+# Both are raised only when nothing was sold, and say so: a caller need not wonder what happened.
 @app.error(status=409)
-class SoldOut(Exception):
+class SoldOut(CoterieError):
     """There is not enough of the article."""
+
+    default_outcome = Outcome.NOT_APPLIED
 
 
 @app.error(status=402)
-class Declined(Exception):
+class Declined(CoterieError):
     """The payment was refused."""
+
+    default_outcome = Outcome.NOT_APPLIED
 
 
 stock = app.map("stock", int)
@@ -79,7 +82,7 @@ async def reserve(txn: Transaction, order: Order) -> None:
         raise Conflict(f"the order {order.id!r} was placed before with other contents")
     left = await txn.get(stock, order.sku, 0)
     if left < order.quantity:
-        raise SoldOut(order.sku)
+        raise SoldOut(f"{order.quantity} of {order.sku!r} were ordered, {left} are left")
     txn.put(stock, order.sku, left - order.quantity)
     txn.put(sales, order.id, order)
 
