@@ -1,1 +1,1 @@
-"""Benchmarks: each side by side with peers and the raw limit."""
+"""Benchmarks: each side by side with peers and the raw limit. Run `python -m benchmarks --help`."""
