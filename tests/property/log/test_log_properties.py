@@ -24,7 +24,8 @@ class MemoryMachine(LogMachine):
         return self.log_type(clock=SystemClock())
 
 
-WITHOUT_SHRINKING = settings(SETTINGS, phases=[Phase.generate], report_multiple_bugs=False)
+# Ends at the first failure, so that a rare one may take many examples.
+WITHOUT_SHRINKING = settings(SETTINGS, phases=[Phase.generate], report_multiple_bugs=False, max_examples=2000)
 
 TestMemoryLog = MemoryMachine.TestCase
 TestMemoryLog.settings = SETTINGS
