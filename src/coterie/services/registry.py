@@ -17,7 +17,7 @@ import msgspec
 
 from .. import errors as _errors
 from ..codec import Codec, codec_for, encode_hook
-from ..errors import CoterieError, InvalidArgument, InvalidConfiguration, Outcome, RemoteError
+from ..errors import CoterieError, InvalidConfiguration, Outcome, RemoteError
 from ..ports.wire import Failure
 
 __all__ = ["ErrorRegistry"]
@@ -29,7 +29,8 @@ _BUILT_IN: dict[str, type[CoterieError]] = {
 }
 _MAX_TRACEBACK = 16_000
 _encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
-_decode = msgspec.msgpack.Decoder().decode
+_decode_name = msgspec.msgpack.Decoder(str).decode
+_decode_state = msgspec.msgpack.Decoder(tuple[list[Any], dict[str, Any]]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,18 @@ class ErrorRegistry:
 
     def register(self, cls: type[Exception], *, status: int = 400, name: str | None = None) -> None:
         """Declare `cls`; `status` is its HTTP status, `name` its name on the wire."""
-        if not issubclass(cls, Exception):
+        if not isinstance(cls, type) or not issubclass(cls, Exception):
             raise InvalidConfiguration(f"a declared error must be a subclass of Exception, not {cls!r}")
         if not 400 <= status <= 599:
             raise InvalidConfiguration(
                 f"the status of {cls.__name__} must be between 400 and 599, not {status}"
             )
         name = name or cls.__name__
-        if name in self._by_name or name in _BUILT_IN:
+        if name in self._by_name or name in _BUILT_IN or name == RemoteError.code:
             raise InvalidConfiguration(f"an error called {name!r} is declared already")
+        if cls in self._by_class:
+            known = self._by_class[cls].name
+            raise InvalidConfiguration(f"the error {cls.__name__} is declared already, as {known!r}")
         declared = _Declared(name, cls, status, _fields_of(cls))
         self._by_name[name] = self._by_class[cls] = declared
 
@@ -82,23 +86,22 @@ class ErrorRegistry:
         if isinstance(error, Failure):
             return error
         declared = self._lookup(type(error))
-        outcome = error.outcome if isinstance(error, CoterieError) else Outcome.UNKNOWN
-        hint = (error.hint or "") if isinstance(error, CoterieError) else ""
-        if declared is not None:
-            return Failure(
-                declared.name, str(error), hint=hint, outcome=outcome, detail=_detail(declared, error)
-            )
-        if isinstance(error, RemoteError):  # From further down the chain: passed on as it came.
-            detail = _encode(error.type_name)
-            trace = error.remote_traceback
-            return Failure(
-                error.code, error.message, hint=hint, outcome=outcome, detail=detail, traceback=trace
-            )
         if isinstance(error, CoterieError):
-            return Failure(error.code, error.message, hint=hint, outcome=outcome)
-        name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-        trace = "".join(traceback.format_exception(error))[-_MAX_TRACEBACK:]
-        return Failure(RemoteError.code, str(error), outcome=outcome, detail=_encode(name), traceback=trace)
+            message, hint, outcome = _text(error.message), _text(error.hint or ""), error.outcome
+        else:
+            message, hint, outcome = _text(str(error)), "", Outcome.UNKNOWN
+        detail, trace = b"", ""
+        if declared is not None:
+            code, detail = declared.name, _detail(declared, error)
+        elif isinstance(error, RemoteError):  # From further down the chain: passed on as it came.
+            code, detail, trace = error.code, _encode(error.type_name), error.remote_traceback
+        elif isinstance(error, CoterieError):
+            code = error.code
+        else:
+            name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
+            code, detail = RemoteError.code, _encode(name)
+            trace = _text("".join(traceback.format_exception(error))[-_MAX_TRACEBACK:])
+        return Failure(code, message, hint=hint, outcome=outcome, detail=detail, traceback=trace)
 
     def from_failure(self, failure: Failure) -> Exception:
         """Return the error that `failure` stands for."""
@@ -127,14 +130,33 @@ def _fields_of(cls: type[Exception]) -> Codec[Any] | None:
     return codec_for(msgspec.defstruct(f"{cls.__name__}_fields", fields, array_like=True))
 
 
+def _text(text: str) -> str:
+    """Return `text` with what UTF-8 has no code for, such as undecodable file names, escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _detail(declared: _Declared, error: BaseException) -> bytes:
     try:
         if declared.fields is not None:
             names = [field.name for field in msgspec.structs.fields(declared.fields.type)]
             return _encode([getattr(error, name) for name in names])
-        return _encode(error.args)
-    except (TypeError, ValueError, OverflowError):
-        return _encode((str(error),))  # What cannot be sent is sent as text, so that the type still arrives.
+        return _encode((error.args, _attributes(error)))
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        # What cannot be sent is sent as text, so that the type still arrives.
+        return _encode(((_text(str(error)),), {}))
+
+
+def _attributes(error: BaseException) -> dict[str, Any]:
+    """Return the public attributes of an exception that can be sent."""
+    sent = {}
+    for name, value in getattr(error, "__dict__", {}).items():
+        if not name.startswith("_"):
+            try:
+                _encode((name, value))
+            except (TypeError, ValueError, OverflowError, RecursionError):
+                continue
+            sent[name] = value
+    return sent
 
 
 def _rebuild(declared: _Declared, failure: Failure) -> Exception | None:
@@ -144,11 +166,14 @@ def _rebuild(declared: _Declared, failure: Failure) -> Exception | None:
             return cls(*msgspec.structs.astuple(declared.fields.decode(failure.detail)))
         if issubclass(cls, CoterieError) and cls.__init__ is CoterieError.__init__:
             return cls(failure.message, hint=failure.hint or None, outcome=failure.outcome)
-        arguments = _decode(failure.detail)
-        # Where its `args` are not what it was made from, the type and the `args` are kept.
+        arguments, attributes = _decode_state(failure.detail)
+        # Where its `args` are not what it was made from, the type, the `args` and the attributes are kept.
         error = cls(*arguments) if _accepts(cls, len(arguments)) else cls.__new__(cls)
         error.args = tuple(arguments)
-    except (msgspec.DecodeError, InvalidArgument, TypeError, ValueError):
+        for name, value in attributes.items():
+            if not name.startswith("_"):
+                setattr(error, name, value)
+    except Exception:  # noqa: BLE001 - the program's own code runs here
         return None  # The other side declares it differently: better a RemoteError than a wrong one.
     return error
 
@@ -165,7 +190,6 @@ def _remote_name(failure: Failure) -> str:
     if failure.code != RemoteError.code:
         return failure.code
     try:
-        name = _decode(failure.detail)
-    except msgspec.DecodeError:
+        return _decode_name(failure.detail)
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return ""
-    return name if isinstance(name, str) else ""
