@@ -51,7 +51,8 @@ class ErrorRegistry:
 
     def register(self, cls: type[Exception], *, status: int = 400, name: str | None = None) -> None:
         """Declare `cls`; `status` is its HTTP status, `name` its name on the wire."""
-        if not isinstance(cls, type) or not issubclass(cls, Exception):
+        given: object = cls  # Decorators are put on anything.
+        if not (isinstance(given, type) and issubclass(given, Exception)):
             raise InvalidConfiguration(f"a declared error must be a subclass of Exception, not {cls!r}")
         if not 400 <= status <= 599:
             raise InvalidConfiguration(
