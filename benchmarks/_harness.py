@@ -209,18 +209,16 @@ def show(title: str, rows: Sequence[Row]) -> None:
 
     table = Table(title=title, title_justify="left")
     for column in ("measured", "in flight", "by"):
-        table.add_column(column)
+        table.add_column(column, no_wrap=True)
     for column in ("median", "spread", "p99 ms", "ratio"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     table.add_column("goal")
-    part = rows[0].part if rows else ""
+    last: tuple[str, int] | None = None
     for row in rows:
-        if row.part != part:
+        if last is not None and last != (row.part, row.in_flight):
             table.add_section()
-            part = row.part
         table.add_row(
-            row.part,
-            str(row.in_flight),
+            *(("", "") if last == (row.part, row.in_flight) else (row.part, str(row.in_flight))),
             row.name,
             f"{_number(row.median)} {row.unit}",
             f"{_number(row.low)} to {_number(row.high)}",
@@ -228,7 +226,11 @@ def show(title: str, rows: Sequence[Row]) -> None:
             "" if row.name == row.beside else f"{row.ratio:.2f}x {row.beside}",
             "\n".join(_verdict(verdict) for verdict in row.goals),
         )
-    Console().print(table)
+        last = (row.part, row.in_flight)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=140)  # A file has room for a whole row.
+    console.print(table)
 
 
 def _number(value: float) -> str:

@@ -1,32 +1,31 @@
 """POST of a small dataclass over HTTP: the gateway beside FastAPI, aiohttp and raw ASGI on uvicorn.
 
-    python -m benchmarks.http [--quick]
+    python -m benchmarks.http [--quick] [--json]
 
 Each server runs in a process of its own and does the same work: it parses and checks an order, and
 answers with its receipt. The client speaks just enough HTTP/1.1 that it is not what is measured.
-Servers take turns within a round, so that a noisy neighbour disturbs all alike; medians over rounds.
 The gateway's backend calls the service directly: this measures HTTP, not routing between nodes.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import socket
-import statistics
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 from coterie.context import Metadata
 from coterie.services.spec import MethodSpec, ServiceSpec, describe
 
-__all__ = ["run"]
+from ._harness import Goal, Row, Sample, compare, loop_factory, main, take_turns, worker
 
+__all__ = ["TITLE", "run"]
+
+TITLE = "POST of a small dataclass over HTTP"
 HOST = "127.0.0.1"
 BODY = b'{"order":{"id":"order-000001","sku":"green-tea","quantity":2,"amount":1990}}'
 EXPECTED = b'"receipt-order-000001"'
@@ -204,8 +203,8 @@ class Client(asyncio.Protocol):
         self._transport.close()
 
 
-async def _load(port: int, in_flight: int, seconds: float) -> tuple[float, float]:
-    """Return requests a second and the 99th percentile of their latency in seconds."""
+async def _load(port: int, in_flight: int, seconds: float) -> Sample:
+    """Return requests a second, with their latencies."""
     loop = asyncio.get_running_loop()
     left = in_flight
     finished = asyncio.Event()
@@ -227,87 +226,46 @@ async def _load(port: int, in_flight: int, seconds: float) -> tuple[float, float
     elapsed = time.perf_counter() - started
     for client in clients:
         client.close()
-    latencies = sorted(latency for client in clients for latency in client.latencies_s)
-    return sum(client.answers for client in clients) / elapsed, latencies[len(latencies) * 99 // 100]
+    rate = sum(client.answers for client in clients) / elapsed
+    return Sample.of(rate, [latency for client in clients for latency in client.latencies_s])
 
 
-def _loop_factory() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
-
-
-def run(quick: bool = False) -> dict[str, Any]:
-    """Measure all servers; return requests a second, latencies and ratios by server and load."""
+def run(quick: bool = False) -> list[Row]:
+    """Measure all servers with one and with 64 requests in flight."""
     rounds, seconds = (3, 0.6) if quick else (7, 2.0)
-    processes = {}
-    try:
-        for name in SERVERS:
-            processes[name] = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.http", "--serve", name], stdout=subprocess.PIPE, text=True
-            )
-        ports = {
-            name: int(process.stdout.readline()) for name, process in processes.items() if process.stdout
-        }
-        with asyncio.Runner(loop_factory=_loop_factory) as runner:
-            return {
-                f"{in_flight} in flight": _measure(runner, ports, in_flight, rounds, seconds)
-                for in_flight in (1, 64)
-            }
-    finally:
-        for process in processes.values():
-            process.kill()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+    with ExitStack() as stack:
+        ports = {name: int(stack.enter_context(worker("http", "--serve", name))[1]) for name in SERVERS}
+        runner = stack.enter_context(asyncio.Runner(loop_factory=loop_factory))
 
+        def load(port: int, in_flight: int) -> Callable[[], Sample]:
+            return lambda: runner.run(_load(port, in_flight, seconds))
 
-def _measure(
-    runner: asyncio.Runner, ports: Mapping[str, int], in_flight: int, rounds: int, seconds: float
-) -> dict[str, Any]:
-    measured: dict[str, list[tuple[float, float]]] = {name: [] for name in ports}
-    for port in ports.values():
-        runner.run(_load(port, in_flight, 0.3))
-    for _ in range(rounds):
-        for name, port in ports.items():
-            measured[name].append(runner.run(_load(port, in_flight, seconds)))
-    table: dict[str, dict[str, Any]] = {}
-    for name, results in measured.items():
-        rates = [rate for rate, _ in results]
-        table[name] = {
-            "requests_per_s": round(statistics.median(rates)),
-            "spread": f"{min(rates):.0f} to {max(rates):.0f}",
-            "p99_ms": round(statistics.median(p99 for _, p99 in results) * 1000, 3),
-        }
-    base = table["coterie"]["requests_per_s"]
-    for row in table.values():
-        row["coterie_ratio"] = round(base / row["requests_per_s"], 2)
-    return table
+        rows = []
+        for in_flight in (1, 64):
+            candidates = {name: load(port, in_flight) for name, port in ports.items()}
+            samples = take_turns(candidates, rounds=rounds)
+            goals = [Goal("coterie", of="fastapi", at_least=1.0)] if in_flight > 1 else []
+            rows += compare("POST", samples, in_flight=in_flight, beside="raw asgi", goals=goals)
+        return rows
 
 
 def _serve(name: str) -> None:
-    async def main() -> None:
+    async def serve() -> None:
         port = await SERVERS[name]()
         sys.stdout.write(f"{port}\n")
         sys.stdout.flush()
         await asyncio.Event().wait()
 
-    with asyncio.Runner(loop_factory=_loop_factory) as runner:
-        runner.run(main())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(serve())
 
 
 def _main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="short runs, for a first look")
-    parser.add_argument("--serve", choices=SERVERS, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        _serve(options.serve)
-        return
-    sys.stdout.write(json.dumps(run(options.quick), indent=2) + "\n")
+    match sys.argv[1:]:
+        case ["--serve", name]:
+            _serve(name)
+        case arguments:
+            main(TITLE, run, arguments)
 
 
 if __name__ == "__main__":
