@@ -13,9 +13,7 @@ from ..services import ErrorRegistry, ServiceSpec, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
 
 if TYPE_CHECKING:
-    from starlette.types import ASGIApp
-
-    from ..node import Connection, NodeConfig
+    from ..node import Connection, MountedNode, NodeConfig
 
 __all__ = ["App"]
 
@@ -127,7 +125,7 @@ class App:
 
         return connect(self, engine=engine, config=config)
 
-    def asgi(self, *, config: NodeConfig | None = None) -> ASGIApp:
+    def asgi(self, *, config: NodeConfig | None = None) -> MountedNode:
         """Return an ASGI app that runs a node in its lifespan and serves its HTTP gateway.
 
         Mount it in FastAPI or Starlette, or run it with any ASGI server.
