@@ -3,12 +3,13 @@
 from .config import NodeConfig, resolve
 from .connection import Connection, connect
 from .engines import Ports, check_guarantees, open_engine, open_ports
-from .mount import asgi
+from .mount import MountedNode, asgi
 from .node import Node
 from .system import NodeFacts, NodeStatus
 
 __all__ = [
     "Connection",
+    "MountedNode",
     "Node",
     "NodeConfig",
     "NodeFacts",
