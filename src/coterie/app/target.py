@@ -6,13 +6,16 @@ import difflib
 import importlib
 import importlib.util
 import sys
+import traceback
 from pathlib import Path
 from types import ModuleType
 
-from ..errors import InvalidConfiguration
+from ..errors import CoterieError, InvalidConfiguration
 from .app import App
 
 __all__ = ["load_app"]
+
+_PACKAGE = Path(__file__).resolve().parents[1]
 
 
 def load_app(target: str) -> App:
@@ -33,20 +36,32 @@ def load_app(target: str) -> App:
         try:
             found = getattr(found, part)
         except AttributeError:
-            apps = [name for name, value in vars(module).items() if isinstance(value, App)]
-            hint = f"did you mean {where}:{apps[0]}?" if apps else "create one: app = App('name')"
-            raise InvalidConfiguration(f"{where} has no attribute {attribute!r}", hint=hint) from None
+            raise InvalidConfiguration(
+                f"{where} has no attribute {attribute!r}", hint=_apps_of(module, where)
+            ) from None
     if not isinstance(found, App):
-        raise InvalidConfiguration(f"{where}:{attribute} is a {type(found).__name__}, not a coterie.App")
+        raise InvalidConfiguration(
+            f"{where}:{attribute} is a {type(found).__name__}, not a coterie.App",
+            hint=_apps_of(module, where),
+        )
     return found
+
+
+def _apps_of(module: ModuleType, where: str) -> str:
+    apps = [name for name, value in vars(module).items() if isinstance(value, App)]
+    return f"did you mean {where}:{apps[0]}?" if apps else "create one: app = App('name')"
 
 
 def _load_file(path: Path) -> ModuleType:
     if not path.is_file():
-        near = difflib.get_close_matches(path.name, [p.name for p in _siblings(path)], n=1)
-        raise InvalidConfiguration(
-            f"there is no file {path}", hint=f"did you mean {path.with_name(near[0])}?" if near else None
-        )
+        siblings = _siblings(path)
+        near = difflib.get_close_matches(path.name, [p.name for p in siblings], n=1)
+        if path.is_dir():
+            files = sorted(p.name for p in path.glob("*.py"))
+            hint = f"name a file in it: {', '.join(files[:5])}" if files else "it holds no Python file"
+            raise InvalidConfiguration(f"{path} is a folder, not a program", hint=hint)
+        hint = f"did you mean {path.with_name(near[0])}?" if near else f"seen from {Path.cwd()}"
+        raise InvalidConfiguration(f"there is no file {path}", hint=hint)
     # The file's folder comes first on the path, as when Python runs a script, so that it can import its own.
     folder = str(path.resolve().parent)
     if folder not in sys.path:
@@ -64,10 +79,21 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
+    except BaseException as error:
+        sys.modules.pop(name, None)
+        _note_place(error)
         raise
     return module
+
+
+def _note_place(error: BaseException) -> None:
+    """Add to an error of ours, which a declaration raised, where in the program it stands."""
+    if not isinstance(error, CoterieError):
+        return
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if not frame.filename.startswith("<") and not Path(frame.filename).resolve().is_relative_to(_PACKAGE):
+            error.add_note(f"{frame.filename}, line {frame.lineno}: {frame.line}")
+            return
 
 
 def _siblings(path: Path) -> list[Path]:
@@ -83,6 +109,9 @@ def _load_module(name: str) -> ModuleType:
         sys.path.insert(0, here)
     try:
         return importlib.import_module(name)
+    except CoterieError as error:
+        _note_place(error)
+        raise
     except ModuleNotFoundError as error:
         if error.name is None or not (name == error.name or name.startswith(f"{error.name}.")):
             raise  # The program was found; something that it imports was not.

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
+import os
 from typing import Any
 
 import click
 
-from .options import as_json, epilog, load, node_options, target
-from .output import print_json, print_table
+from ..node.config import OPTIONS, Option, mask_url
+from .options import Command, as_json, epilog, load, node_options, target
+from .output import echo, print_json, print_table
 
 __all__ = ["command"]
 
 
 @click.command(
     "config",
+    cls=Command,
     epilog=epilog("coterie config examples/shop.py", "COTERIE_LEASE_S=5 coterie config shop:app --json"),
 )
 @target
@@ -31,9 +35,30 @@ def command(target: str, json_: bool, **options: Any) -> None:
         option, value = setting.option, setting.value
         if option.name == "engine" and not value:
             value = config.engine_url(app.name)
-        shown = "(secret)" if option.secret and value else str(value)
-        rows.append((option.name, shown, setting.source, option.environment))
+        rows.append((option, _shown(option, value), setting.source))
     if json_:
-        print_json({name: {"value": value, "source": source} for name, value, source, _ in rows})
+        print_json({option.name: {"value": value, "source": source} for option, value, source in rows})
     else:
-        print_table(("setting", "value", "from", "environment variable"), rows)
+        columns = ("setting", "value", "from", "environment variable")
+        print_table(
+            columns, [(option.name, str(value), source, option.environment) for option, value, source in rows]
+        )
+    for name, near in _strangers():
+        echo(click.style("note:  ", fg="yellow") + f"{name} is no setting; {near}", err=True)
+
+
+def _shown(option: Option, value: Any) -> Any:
+    if option.secret and value:
+        return "(secret)"
+    return mask_url(value) if isinstance(value, str) else value
+
+
+def _strangers() -> list[tuple[str, str]]:
+    """Return the environment variables that look like settings and are none, each with advice."""
+    known = [option.environment for option in OPTIONS.values()]
+    found = []
+    for name in sorted(os.environ):
+        if name.startswith("COTERIE_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            found.append((name, f"did you mean {near[0]}?" if near else "it has no effect"))
+    return found

@@ -1,20 +1,27 @@
-"""The `coterie` command: finds the subcommand, and turns errors into sentences and exit codes.
-
-Exit codes: 0 done, 1 it was tried and failed, 2 the command or the configuration was wrong.
-"""
+"""The `coterie` command: finds the subcommand, and turns errors into sentences and exit codes."""
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Sequence
 
 import click
 
-from ..errors import CoterieError, InvalidArgument, InvalidConfiguration, NotFound
-from .output import fail
+from ..errors import CoterieError, InvalidArgument, InvalidConfiguration
+from .output import fail, usage_error
+from .program import ProgramError, program_error
 
-__all__ = ["main"]
+__all__ = ["EXIT_CODES", "main"]
+
+EXIT_CODES = {
+    0: "done",
+    1: "it was tried and failed, or what was asked for is not there",
+    2: "the command, the program or the configuration is wrong; nothing was tried",
+    70: "a bug in Coterie",
+    130: "interrupted by Ctrl-C",
+}
 
 # Imported when used: `coterie call` should not wait for what only `coterie up` needs.
 _COMMANDS = {
@@ -38,20 +45,36 @@ class _Lazy(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in _COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(_COMMANDS)}."
+            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
+        formatter.write("\n" + _EXAMPLES)
+
+
+_EXAMPLES = """Examples:
+  coterie run examples/shop.py
+  coterie up examples/shop.py --nodes 3
+  coterie call examples/shop.py Shop.restock '{"sku": "tea", "quantity": 10}'
+  coterie status examples/shop.py --json
+"""
 
 
 @click.group(
     cls=_Lazy,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="""\b
-Examples:
-  coterie run examples/shop.py
-  coterie up examples/shop.py --nodes 3
-  coterie call examples/shop.py Shop.restock '{"sku": "tea", "quantity": 10}'
-  coterie status examples/shop.py --json""",
 )
 @click.version_option(package_name="coterie", message="coterie %(version)s")
 def _cli() -> None:
@@ -62,7 +85,7 @@ def _cli() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit with one of `EXIT_CODES`."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json = "--json" in words
     try:
@@ -72,16 +95,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except click.Abort:
         sys.exit(130)
     except click.ClickException as error:
-        if as_json:
-            fail(InvalidArgument(error.format_message()), as_json=True)
-        else:
-            error.show()
+        fail(usage_error(error), as_json=as_json)
         sys.exit(2)
     except CoterieError as error:
         fail(error, as_json=as_json)
-        usage = isinstance(error, InvalidConfiguration | InvalidArgument | NotFound)
-        sys.exit(2 if usage else 1)
+        sys.exit(_exit_code(error))
     except BrokenPipeError:
         # The reader of our output has left (`coterie map scan ... | head`): not an error.
         sys.stderr.close()
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last one to see it tells whose fault it is
+        told = program_error(error, "the program failed")
+        if told is None:
+            if not as_json:
+                click.echo("This is a bug in Coterie; please report it with all that follows.", err=True)
+            else:
+                fail(CoterieError(f"a bug in Coterie: {type(error).__name__}: {error}"), as_json=True)
+            sys.excepthook(type(error), error, error.__traceback__)
+            sys.exit(70)
+        fail(told, as_json=as_json)
+        sys.exit(1)
+
+
+def _exit_code(error: CoterieError) -> int:
+    if isinstance(error, ProgramError):
+        return 2 if error.outcome.value == "not_applied" else 1
+    return 2 if isinstance(error, InvalidConfiguration | InvalidArgument) else 1

@@ -9,10 +9,10 @@ from typing import Any
 import click
 
 from ..app import App
-from ..errors import NotFound
+from ..errors import InvalidArgument, NotFound
 from ..node import NodeConfig, connect
 from ..state import StrongMap
-from .options import as_json, engine_options, epilog, load, run_async, target
+from .options import Command, as_json, engine_options, epilog, load, read_json, run_async, target
 from .output import print_json, print_table
 
 __all__ = ["command"]
@@ -47,11 +47,11 @@ async def _connected(
 
 
 def find_map(app: App, name: str) -> StrongMap[Any]:
-    """Return the map called `name`; raise `NotFound` that names the closest one."""
+    """Return the map called `name`; raise `InvalidArgument` that names the closest one."""
     if name not in app.maps:
         near = difflib.get_close_matches(name, app.maps, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(app.maps)) or 'none'}"
-        raise NotFound(f"the app {app.name!r} has no map {name!r}", hint=hint)
+        raise InvalidArgument(f"the app {app.name!r} has no map {name!r}", hint=hint)
     return app.maps[name]
 
 
@@ -61,14 +61,14 @@ def _plain(found: StrongMap[Any], value: Any) -> Any:
     return json.loads(found.codec.encode_json(value))
 
 
-@command.command("get", epilog=epilog("coterie map get examples/shop.py stock tea"))
+@command.command("get", cls=Command, epilog=epilog("coterie map get examples/shop.py stock tea"))
 @target
 @click.argument("name")
 @click.argument("key")
 @engine_options
 @as_json
 def get(target: str, name: str, key: str, json_: bool, **options: Any) -> None:
-    """Print the value of KEY in the map NAME; exit with 2 if it is absent."""
+    """Print the value of KEY in the map NAME; exit with 1 if it is absent."""
 
     async def body(found: StrongMap[Any]) -> None:
         item = await found.get_item(key)
@@ -82,6 +82,7 @@ def get(target: str, name: str, key: str, json_: bool, **options: Any) -> None:
 
 @command.command(
     "put",
+    cls=Command,
     epilog=epilog(
         "coterie map put examples/shop.py stock tea 10",
         "coterie map put examples/shop.py stock tea 9 --expect 41    # only if it is at version 41",
@@ -100,16 +101,20 @@ def get(target: str, name: str, key: str, json_: bool, **options: Any) -> None:
 def put(
     target: str, name: str, key: str, value: str, expect: int | None, json_: bool, **options: Any
 ) -> None:
-    """Write VALUE (JSON) under KEY in the map NAME and print its version."""
+    """Write VALUE (JSON; `-` reads it from standard input) under KEY in the map NAME, print its version."""
+    app, config, _ = load(target, options)
+    found = find_map(app, name)
+    text = read_json(value, "VALUE", """text takes quotes of its own: '"like this"'""")
+    new = found.codec.decode_json(text)
 
     async def body(found: StrongMap[Any]) -> None:
-        version = await found.put(key, found.codec.decode_json(value), expect=expect)
+        version = await found.put(key, new, expect=expect)
         print_json({"key": key, "version": version} if json_ else version)
 
-    _with_map(target, name, options, body)
+    run_async(_connected(app, config, found, body))
 
 
-@command.command("delete", epilog=epilog("coterie map delete examples/shop.py stock tea"))
+@command.command("delete", cls=Command, epilog=epilog("coterie map delete examples/shop.py stock tea"))
 @target
 @click.argument("name")
 @click.argument("key")
@@ -122,13 +127,14 @@ def delete(target: str, name: str, key: str, expect: int | None, json_: bool, **
     async def body(found: StrongMap[Any]) -> None:
         await found.delete(key, expect=expect)
         if json_:
-            print_json({"key": key, "deleted": True})
+            print_json({"key": key, "absent": True})
 
     _with_map(target, name, options, body)
 
 
 @command.command(
     "scan",
+    cls=Command,
     epilog=epilog(
         "coterie map scan examples/shop.py stock",
         "coterie map scan examples/shop.py sales --prefix 2026- --limit 20 --json",

@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
 
 from ..app import App, load_app
+from ..errors import CoterieError, InvalidArgument, InvalidConfiguration
 from ..node import NodeConfig
 from ..node.config import Setting, resolve
+from .program import program_error
 
-__all__ = ["as_json", "engine_options", "epilog", "load", "node_options", "run_async", "target"]
+__all__ = [
+    "Command",
+    "as_json",
+    "engine_options",
+    "epilog",
+    "load",
+    "node_options",
+    "read_json",
+    "run_async",
+    "target",
+]
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,13 +71,54 @@ def node_options(function: F) -> F:
 
 def epilog(*examples: str) -> str:
     """Return the examples as a part of a command's help."""
-    return "\b\nExamples:\n" + "\n".join(f"  {example}" for example in examples)
+    return "Examples:\n" + "\n".join(f"  {example}" for example in examples)
+
+
+class Command(click.Command):
+    """A command whose examples are shown as they were written, neither indented nor wrapped."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        if self.epilog:
+            formatter.write(f"\n{self.epilog}\n")
 
 
 def load(target: str, options: dict[str, Any]) -> tuple[App, NodeConfig, list[Setting]]:
-    """Return the app, its configuration, and each setting's source."""
+    """Return the app, its configuration, and each setting's source.
+
+    Raises `InvalidConfiguration` for what is wrong with these, `ProgramError` when the program fails
+    while it is loaded.
+    """
     config, settings = resolve(options, os.environ)
-    return load_app(target), config, settings
+    where = target.partition(":")[0]
+    try:
+        return load_app(target), config, settings
+    except CoterieError:
+        raise
+    except SystemExit as error:
+        raise InvalidConfiguration(
+            f"{where} ended itself while it was loaded: sys.exit({error.code!r})",
+            hint='keep what runs it under: if __name__ == "__main__":',
+        ) from error
+    except Exception as error:
+        told = program_error(error, f"{where} cannot be loaded", loading=True)
+        if told is None:
+            raise
+        raise told from error
+
+
+def read_json(text: str, what: str, hint: str) -> str:
+    """Return JSON `text`, or standard input for `-`; raise `InvalidArgument` when it is not JSON.
+
+    Whether it has the right type is left to who knows the type.
+    """
+    if text == "-":
+        text = sys.stdin.read()
+    try:
+        json.loads(text)
+    except ValueError as error:
+        reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
+        raise InvalidArgument(f"{what} is not JSON: {reason}", hint=hint) from None
+    return text
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:

@@ -3,29 +3,44 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import CoterieError, RemoteError
+from ..errors import CoterieError, InvalidArgument, RemoteError
+from .program import ProgramError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from ..app import App
 
-__all__ = ["Declared", "console", "declared", "fail", "print_json", "print_line", "print_table"]
+__all__ = [
+    "Declared",
+    "console",
+    "declared",
+    "echo",
+    "fail",
+    "print_json",
+    "print_line",
+    "print_table",
+    "usage_error",
+]
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Return a rich console on standard output or standard error."""
+def console() -> Console:
+    """Return a rich console on standard output."""
     from rich.console import Console
 
-    # Without a terminal nothing is cut off: whoever reads a file or a pipe wants all of it.
-    wide = None if (sys.stderr if stderr else sys.stdout).isatty() else 240
-    return Console(stderr=stderr, highlight=False, width=wide)
+    return Console(highlight=False)
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print a line, at once: with its styles on a terminal, unless NO_COLOR (no-color.org) is set."""
+    click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
 
 
 def print_json(value: Any) -> None:
@@ -43,23 +58,43 @@ def print_line(encoded: bytes) -> None:
     sys.stdout.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None) -> None:
-    """Print a table."""
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, str] | str]]) -> None:
+    """Print a table. A cell is its text, or the text and its style.
+
+    Without a terminal nothing is cut off or wrapped: whoever reads a file or a pipe wants all of it.
+    """
+    cells = [[(cell, "") if isinstance(cell, str) else cell for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        _print_plain([list(columns), *([text for text, _ in row] for row in cells)])
+        return
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for row in rows:
-        table.add_row(*row)
+    table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in cells:
+        # As Text, since in a plain string rich would take [brackets] for its markup.
+        table.add_row(*(Text(text, style=style, overflow="fold") for text, style in row))
     console().print(table)
+
+
+def _print_plain(lines: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
+        sys.stdout.write("  ".join(padded).rstrip() + "\n")
+    sys.stdout.flush()
 
 
 def declared(app: App, error: Exception) -> Declared | None:
     """Return an exception that the program declares as an error of the command line, or None."""
     found = app.errors.find(error)
-    if found is None or isinstance(error, CoterieError):
+    if found is None:
         return None
-    told = Declared(f"{found[0]}: {error}" if str(error) else found[0])
+    if isinstance(error, CoterieError):
+        told = Declared(error.message, hint=error.hint, outcome=error.outcome)
+    else:
+        told = Declared(str(error))
     told.name = found[0]
     return told
 
@@ -70,24 +105,64 @@ class Declared(CoterieError):
     name = ""
 
 
+def usage_error(error: click.ClickException) -> InvalidArgument:
+    """Return what click finds wrong with a command as an error that looks like all others."""
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    path = context.command_path if context is not None else "coterie"
+    message = error.format_message().rstrip(".")
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "target":
+        return InvalidArgument(
+            "which program? TARGET is missing",
+            hint=f"name it as module:attribute or path/to/file.py, as in: {path} shop.py",
+        )
+    return InvalidArgument(f"{message[:1].lower()}{message[1:]}", hint=f"{path} --help")
+
+
 def fail(error: CoterieError, *, as_json: bool) -> None:
-    """Print an error: what was wrong, and what to do about it."""
+    """Print an error: what was wrong, and what to do about it.
+
+    For machines it is an object with `error` on standard output, where they read; for people it goes
+    to standard error.
+    """
     if as_json:
-        body = {
-            "code": error.name if isinstance(error, Declared) else error.code,
-            "message": error.message,
-            "hint": error.hint,
-            "outcome": error.outcome.value,
-        }
-        print_json({"error": body})
+        print_json({"error": error_facts(error)})
         return
     message = error.message
     if isinstance(error, RemoteError) and error.type_name:
         message = f"{error.type_name}: {message}"
-    click.echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    elif isinstance(error, Declared):
+        message = f"{error.name}: {message}" if message else error.name
+    echo(click.style("error: ", fg="red", bold=True) + message, err=True)
+    for note in getattr(error, "__notes__", ()):
+        echo(f"       {note}", err=True)
     if error.hint:
-        click.echo(click.style("try:   ", fg="cyan") + error.hint, err=True)
-    if isinstance(error, RemoteError) and error.remote_traceback:
-        click.echo(click.style(error.remote_traceback, dim=True), err=True)
-    if error.outcome.value == "unknown" and not isinstance(error, Declared | RemoteError):
-        click.echo(click.style("It may or may not have had an effect.", dim=True), err=True)
+        echo(click.style("try:   ", fg="cyan") + error.hint, err=True)
+    trace = _trace(error)
+    if trace:
+        echo(click.style(trace, dim=True), err=True)
+    silent = (Declared, RemoteError, ProgramError)
+    if error.outcome.value == "unknown" and not isinstance(error, silent):
+        echo(click.style("It may or may not have had an effect.", dim=True), err=True)
+
+
+def error_facts(error: CoterieError) -> dict[str, Any]:
+    """Return an error as machines read it."""
+    facts: dict[str, Any] = {
+        "code": error.name if isinstance(error, Declared) else error.code,
+        "message": error.message,
+        "hint": error.hint,
+        "outcome": error.outcome.value,
+    }
+    if isinstance(error, RemoteError) and error.type_name:
+        facts["type"] = error.type_name
+    if notes := getattr(error, "__notes__", None):
+        facts["notes"] = list(notes)
+    if trace := _trace(error):
+        facts["traceback"] = trace
+    return facts
+
+
+def _trace(error: CoterieError) -> str:
+    if isinstance(error, RemoteError):
+        return error.remote_traceback.rstrip()
+    return error.trace if isinstance(error, ProgramError) else ""

@@ -12,7 +12,7 @@ import click
 
 from ..app import App
 from ..node import Node, NodeConfig
-from .options import as_json, epilog, load, node_options, run_async, target
+from .options import Command, as_json, epilog, load, node_options, run_async, target
 from .output import print_json
 
 __all__ = ["command"]
@@ -20,6 +20,7 @@ __all__ = ["command"]
 
 @click.command(
     "run",
+    cls=Command,
     epilog=epilog(
         "coterie run examples/shop.py",
         "coterie run shop:app --http 127.0.0.1:8080 --name alpha",

@@ -10,14 +10,16 @@ import msgspec
 
 from ..app import App
 from ..node import NodeConfig, NodeStatus, connect
-from .options import as_json, engine_options, epilog, load, run_async, target
-from .output import print_json, print_table
+from ..node.config import mask_url
+from .options import Command, as_json, engine_options, epilog, load, run_async, target
+from .output import echo, print_json, print_table
 
 __all__ = ["command"]
 
 
 @click.command(
     "status",
+    cls=Command,
     epilog=epilog("coterie status examples/shop.py", "coterie status examples/shop.py --json | jq .nodes"),
 )
 @target
@@ -33,11 +35,9 @@ def command(target: str, json_: bool, **options: Any) -> None:
     rows = [_row(status) for status in statuses]
     if rows:
         print_table(("node", "state", "answers", "up", "calls", "under way", "HTTP", "wire", "pid"), rows)
-    click.echo(
-        f"{len(rows)} node{'' if len(rows) == 1 else 's'} of {app.name}" + ("" if rows else ": none runs")
-    )
-    if not rows:
-        click.echo(click.style("try:   ", fg="cyan") + f"coterie run {target}")
+    else:
+        echo(f"no node of {app.name} runs on {mask_url(config.store or config.engine_url(app.name))}")
+        echo(click.style("try:   ", fg="cyan") + f"coterie run {target}")
 
 
 async def _ask(app: App, config: NodeConfig) -> list[NodeStatus]:
@@ -45,14 +45,12 @@ async def _ask(app: App, config: NodeConfig) -> list[NodeStatus]:
         return await connection.status()
 
 
-def _row(status: NodeStatus) -> tuple[str, ...]:
+def _row(status: NodeStatus) -> tuple[tuple[str, str] | str, ...]:
     member, facts = status.member, status.facts
-    color = {"serving": "green", "draining": "yellow"}.get(member.state, "white")
-    answers = "[green]yes[/]" if facts is not None else f"[red]no[/]: {status.error}"
     return (
         member.name,
-        f"[{color}]{member.state}[/]",
-        answers,
+        (str(member.state), {"serving": "green", "draining": "yellow"}.get(member.state, "")),
+        ("yes", "green") if facts is not None else (f"no: {status.error}", "red"),
         _duration(time.time() - member.started),
         "" if facts is None else str(facts.calls),
         "" if facts is None else str(facts.pending),

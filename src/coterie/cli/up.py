@@ -20,7 +20,7 @@ from ..errors import InvalidConfiguration, Unavailable
 from ..node import NodeConfig, open_engine
 from ..node.config import OPTIONS
 from ..ports import Scope
-from .options import as_json, epilog, load, node_options, run_async, target
+from .options import Command, as_json, epilog, load, node_options, run_async, target
 from .output import console, print_json
 
 __all__ = ["command"]
@@ -31,6 +31,7 @@ _RESTARTS_WITHIN_S = 60.0
 
 @click.command(
     "up",
+    cls=Command,
     epilog=epilog(
         "coterie up examples/shop.py --nodes 3                     # http://127.0.0.1:8000, :8001, :8002",
         "coterie up shop:app --nodes 2 --http 127.0.0.1:0          # any free ports",

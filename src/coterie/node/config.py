@@ -7,6 +7,7 @@ prints the outcome.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -15,7 +16,7 @@ from typing import Any
 
 from ..errors import InvalidConfiguration
 
-__all__ = ["OPTIONS", "NodeConfig", "Option", "Setting", "resolve"]
+__all__ = ["OPTIONS", "NodeConfig", "Option", "Setting", "mask_url", "resolve"]
 
 CONFIG_FILE = "coterie.toml"
 
@@ -115,6 +116,11 @@ OPTIONS: Mapping[str, Option] = {
     field.name: Option(field.name, float if field.type == "float" else str, field.name in _SECRETS)
     for field in fields(NodeConfig)
 }
+
+
+def mask_url(text: str) -> str:
+    """Return a URL without the password that it may hold; any other text as it is."""
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:(secret)@", text)
 
 
 def resolve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator
@@ -9,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from ..context import CURRENT, Call
+from ..services import CallConfig
 from .config import NodeConfig, resolve
 from .core import Core
 from .engines import Ports
@@ -50,14 +52,14 @@ async def connect(
         config, _ = resolve({"engine": engine}, os.environ)
     elif engine is not None:
         config = dataclasses.replace(config, engine=engine)
-    core = Core(app, config, "caller", ports)
+    # Without this, a caller that allows more than a call's own default would not get it.
+    calls = None if timeout_s is None else CallConfig(timeout_s=timeout_s)
+    core = Core(app, config, "caller", ports, calls)
     await core.open()
     try:
         core.bind({})
         root = core.root
         if timeout_s is not None:
-            import asyncio
-
             root = Call(root.node, root.bindings, asyncio.get_running_loop().time() + timeout_s)
         token = CURRENT.set(root)
         try:

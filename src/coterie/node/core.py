@@ -30,8 +30,16 @@ class Core:
     Used by `Node`, which also serves, and by `connect`, which only calls.
     """
 
-    def __init__(self, app: App, config: NodeConfig, name: str, ports: Ports | None) -> None:
+    def __init__(
+        self,
+        app: App,
+        config: NodeConfig,
+        name: str,
+        ports: Ports | None,
+        calls: CallConfig | None = None,
+    ) -> None:
         self.app = app
+        self.calls = calls or CallConfig()
         self.config = config
         self.name = name
         self.bindings: dict[object, Any] = {}
@@ -87,7 +95,7 @@ class Core:
                 channels=self.channels,
                 errors=self.app.errors,
                 entropy=entropy,
-                config=CallConfig(),
+                config=self.calls,
             )
 
     async def close(self) -> None:
