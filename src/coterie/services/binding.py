@@ -128,7 +128,7 @@ class ServiceBinding:
         arguments = _bound(method, args, kwargs)
         if self._instance is not None:
             return await self._call_here(method, arguments, here, deadline)
-        body = method.arguments.encode(arguments)
+        body = method.encode_arguments(arguments)
         metadata = _outgoing(here.metadata)
         tried: list[str] = []
         while True:
@@ -145,7 +145,7 @@ class ServiceBinding:
             else:
                 if tried:
                     self._router.worked(endpoint.address)
-                return method.result.decode(reply)
+                return method.decode_result(reply)
 
     async def stream(
         self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
@@ -157,7 +157,7 @@ class ServiceBinding:
                 async for item in items:
                     yield item
             return
-        body = method.arguments.encode(arguments)
+        body = method.encode_arguments(arguments)
         metadata = _outgoing(here.metadata)
         tried: list[str] = []
         while True:
@@ -171,7 +171,7 @@ class ServiceBinding:
                 async with aclosing(replies):
                     async for reply in replies:
                         started = True
-                        yield method.result.decode(reply)
+                        yield method.decode_result(reply)
             except Failure as failure:
                 raise self._errors.from_failure(failure) from None
             except Unavailable as error:
@@ -230,9 +230,14 @@ class ServiceBinding:
         try:
             names = (parameter.name for parameter in method.parameters)
             result = await _within(function(**dict(zip(names, values, strict=True))), deadline, method)
+            return self._received(method, result)
+        except Exception as error:
+            received = self._errors.as_received(error)
+            if received is error:
+                raise
+            raise received from error
         finally:
             CURRENT.reset(token)
-        return result if method.immutable_result else method.result.decode(method.result.encode(result))
 
     async def _stream_here(self, method: MethodSpec, arguments: Any, here: Call) -> AsyncGenerator[Any, None]:
         arguments = self._isolated(method, arguments)
@@ -243,19 +248,31 @@ class ServiceBinding:
                 scope = asyncio.timeout_at(here.deadline)
                 try:
                     async with scope:
-                        item = await anext(items)
+                        item = self._received(method, await anext(items))
                 except StopAsyncIteration:
                     return
-                except TimeoutError:
-                    if scope.expired():
+                except Exception as error:
+                    if isinstance(error, TimeoutError) and scope.expired():
                         raise _too_late(method, Outcome.UNKNOWN) from None
-                    raise
-                yield item if method.immutable_result else method.result.decode(method.result.encode(item))
+                    received = self._errors.as_received(error)
+                    if received is error:
+                        raise
+                    raise received from error
+                yield item
+
+    def _received(self, method: MethodSpec, result: Any) -> Any:
+        """Return a result that shares nothing mutable with the service, checked as in a remote call."""
+        if not method.immutable_result:
+            return method.decode_result(method.result.encode(result))
+        try:
+            return method.result.validate(result)
+        except InvalidArgument as error:
+            raise method.bad_result(error) from error
 
     def _isolated(self, method: MethodSpec, arguments: Any) -> Any:
         """Return arguments that share nothing mutable with the caller, checked as in a remote call."""
         if not method.immutable_arguments:
-            return method.decode_arguments(method.arguments.encode(arguments))
+            return method.decode_arguments(method.encode_arguments(arguments))
         for name, validate in self._validators[method.name]:
             try:
                 validate(getattr(arguments, name))

@@ -122,6 +122,12 @@ class ErrorRegistry:
             outcome=failure.outcome,
         )
 
+    def as_received(self, error: Exception) -> Exception:
+        """Return what a caller elsewhere would get for `error`, for callers in the same process."""
+        if isinstance(error, CoterieError) or self._lookup(type(error)) is not None:
+            return error
+        return self.from_failure(self.to_failure(error))
+
 
 def _fields_of(cls: type[Exception]) -> Codec[Any] | None:
     if not dataclasses.is_dataclass(cls):

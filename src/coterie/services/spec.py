@@ -12,11 +12,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 import msgspec
 
 from ..codec import Buffer, Codec, codec_for, is_immutable, type_name
-from ..errors import InvalidArgument, InvalidConfiguration
+from ..errors import InvalidArgument, InvalidConfiguration, RemoteError
 
 __all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
 
 _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
+_UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,33 @@ class MethodSpec:
     immutable_arguments: bool
     """Whether no argument can be changed, so that a call in process need not copy them."""
     immutable_result: bool
+
+    def encode_arguments(self, arguments: Any) -> bytes:
+        """Return the encoding of `arguments`, the Struct of the same name.
+
+        Raises `InvalidArgument` that names the parameter whose value cannot be sent.
+        """
+        try:
+            return self.arguments.encode(arguments)
+        except _UNSENDABLE as error:
+            for parameter in self.parameters:
+                try:
+                    self.arguments.encode(getattr(arguments, parameter.name))
+                except _UNSENDABLE as problem:
+                    message = f"{self.target}: parameter `{parameter.name}`: {problem}"
+                    raise InvalidArgument(message) from problem
+            raise InvalidArgument(f"{self.target}: {error}") from error
+
+    def decode_result(self, body: Buffer) -> Any:
+        """Return the result, or the item of a stream, in `body`; raise `RemoteError` if it is none."""
+        try:
+            return self.result.decode(body)
+        except InvalidArgument as error:
+            raise self.bad_result(error) from error
+
+    def bad_result(self, error: InvalidArgument) -> RemoteError:
+        """Return the error for a result that is not of the declared type: the method itself has run."""
+        return RemoteError(f"{self.target} did not return {type_name(self.returns)}: {error.__cause__}")
 
     def decode_arguments(self, body: Buffer) -> Any:
         """Return the arguments as the Struct of `arguments`.
