@@ -12,6 +12,7 @@ The contract in one list, checked by `coterie.conformance.store`:
 * `get` after an acknowledged commit, by any client, returns that commit's entry or a later one.
 * A failed `Check` or `Fence` has no effect: `Conflict` or `Fenced`, outcome `not_applied`.
 * Whatever else fails says truthfully whether it may have been applied (`CoterieError.outcome`).
+* Every call but a watch ends: with its result, or with `Unavailable` at the engine's own time limit.
 * Entries written with a lease vanish, as by a commit, when the lease ends; never before its time.
 * A watch misses no key's newest state, and shows the changes of one commit together.
 """
