@@ -30,6 +30,7 @@ _COMMANDS = {
     "call": ("call", "Call a method of a service."),
     "status": ("status", "Show which nodes run, and how they are."),
     "map": ("maps", "Read and write strong maps."),
+    "check-history": ("check_history", "Check a recorded history against a model."),
     "config": ("config", "Show each setting and where it came from."),
 }
 
