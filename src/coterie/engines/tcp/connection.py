@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import sys
+from collections.abc import Iterator
 from typing import cast
 
 import msgspec
@@ -18,6 +20,8 @@ __all__ = ["Connection", "tls_error", "too_large"]
 
 _log = logging.getLogger("coterie.wire")
 _HELLO_BYTES = 4096
+_LARGE_BYTES = 65_536
+"""What is larger leaves at once, so that what waits to leave together stays small."""
 _pack = PREFIX.pack
 
 
@@ -29,6 +33,9 @@ class Connection(asyncio.Protocol):
     nothing more is taken from it.
     """
 
+    portion = sys.maxsize
+    """How many messages are taken in one iteration of the loop, before all else has its turn."""
+
     def __init__(self, loop: asyncio.AbstractEventLoop, config: WireConfig) -> None:
         self.loop = loop
         self.config = config
@@ -38,7 +45,11 @@ class Connection(asyncio.Protocol):
         self.reason: Exception | None = None
         self._transport: asyncio.Transport | None = None
         self._splitter = FrameSplitter(_HELLO_BYTES)
-        self._out: list[bytes | memoryview] = []
+        self._frames: Iterator[bytes | bytearray | memoryview] | None = None
+        """What was received and is not taken yet."""
+        self._out: list[bytes] = []
+        self._max_frame_bytes = config.max_frame_bytes
+        self._time = loop.time
         self.arrived = 0.0
         """When what is being read came."""
         self._heard = True
@@ -59,14 +70,34 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._heard = True
-        self.arrived = self.loop.time()
+        if self._frames is not None:
+            self._proceed(sys.maxsize)
+        self.arrived = self._time()
+        self._frames = self._splitter.feed(data)
+        self._proceed(self.portion)
+
+    def _proceed(self, most: int) -> None:
+        """Take so many of the messages that were received, and answer those that can be at once."""
+        frames = self._frames
+        if frames is None or self.reason is not None:
+            return
+        received = self.received
+        left = most
         try:
-            for frame in self._splitter.feed(data):
-                self.received(decode(frame))
+            for frame in frames:
+                received(decode(frame))
+                left -= 1
+                if not left:
+                    self.loop.call_soon(self._proceed, most)
+                    break
+            else:
+                self._frames = None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             self.abort(ProtocolError(f"a malformed frame: {error}"))
         except (ProtocolError, PermissionDenied) as error:
             self.abort(error)
+        if self._out:
+            self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self._watchdog, self._stalled):
@@ -123,20 +154,23 @@ class Connection(asyncio.Protocol):
         if self._transport is None:
             return
         frame = encode(message)
-        if len(frame) > self.config.max_frame_bytes:
-            raise too_large(len(frame), self.config.max_frame_bytes)
+        size = len(frame)
+        if size > self._max_frame_bytes:
+            raise too_large(size, self._max_frame_bytes)
         out = self._out
         if not out:
             self.loop.call_soon(self.flush)
-        out.append(_pack(len(frame)))
-        out.append(frame)
+        out += (_pack(size), frame)
+        if size > _LARGE_BYTES:
+            self.flush()
 
     def flush(self) -> None:
         """Write what waits to be sent."""
         out = self._out
         if out and self._transport is not None:
-            self._out = []
-            self._transport.write(b"".join(out))
+            data = b"".join(out)
+            out.clear()
+            self._transport.write(data)
 
     async def writable(self) -> None:
         """Return when the peer reads what it was sent."""

@@ -68,6 +68,9 @@ class _Served:
 class AcceptedConnection(Connection):
     """A connection from a caller: runs handlers for what it asks."""
 
+    portion = 32
+    # So that the caller can go on with the first answers while it gets the next ones.
+
     def __init__(self, listener: TcpListener, nonce: bytes) -> None:
         super().__init__(listener.loop, listener.config)
         self._listener = listener

@@ -21,7 +21,6 @@ T = TypeVar("T")
 _EAGER = sys.version_info >= (3, 12)
 _EAGERLY: dict[str, Any] = {"eager_start": True}
 # How asyncio says that tasks other than its own are to make themselves known.
-_current_task = asyncio.current_task
 _enter_task = asyncio.tasks._enter_task  # noqa: SLF001 - documented in "Extending asyncio"
 _leave_task = asyncio.tasks._leave_task  # noqa: SLF001
 
@@ -52,31 +51,30 @@ class Steps:
         if spare is None:
             spare = _Spare(loop)
         task = spare.task
-        context = copy_context()
-        outer = _current_task(loop)
-        if outer is not None:
+        outer = None
+        try:
+            _enter_task(loop, task)
+        except RuntimeError:  # Within a task, which is rare: transports call from outside of any.
+            outer = asyncio.current_task(loop)
+            assert outer is not None  # noqa: S101 - that is what the error says
             _leave_task(loop, outer)
-        _enter_task(loop, task)
+            _enter_task(loop, task)
+        context = copy_context()
+        awaited = self  # Until it waits for something.
         try:
             awaited = context.run(work.send, None)
         except StopIteration as done:
-            self._keep(spare)
             result: T = done.value
             return result
-        except BaseException:
-            self._keep(spare)
-            raise
         finally:
             _leave_task(loop, task)
             if outer is not None:
                 _enter_task(loop, outer)
+            # A coroutine may have cancelled its own task. That must not reach the next one.
+            if awaited is self and not task.cancelling():
+                self._spare = spare
         spare.take_over(work, context, awaited)
         return task
-
-    def _keep(self, spare: _Spare) -> None:
-        # A coroutine may have cancelled its own task. That must not reach the next one.
-        if not spare.task.cancelling():
-            self._spare = spare
 
     async def close(self) -> None:
         """Let go of the spare task."""
