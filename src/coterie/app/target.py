@@ -30,7 +30,8 @@ def load_app(target: str) -> App:
         raise InvalidConfiguration(
             f"{target!r} names no module", hint="write module:attribute or path/to/file.py:attribute"
         )
-    module = _load_file(Path(where)) if where.endswith(".py") or "/" in where else _load_module(where)
+    is_path = where.endswith(".py") or "/" in where or where.startswith(".")
+    module = _load_file(Path(where)) if is_path else _load_module(where)
     found: object = module
     for part in attribute.split("."):
         try:

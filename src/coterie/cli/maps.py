@@ -105,7 +105,10 @@ def put(
     app, config, _ = load(target, options)
     found = find_map(app, name)
     text = read_json(value, "VALUE", """text takes quotes of its own: '"like this"'""")
-    new = found.codec.decode_json(text)
+    try:
+        new = found.codec.decode_json(text)
+    except InvalidArgument as error:
+        raise InvalidArgument(f"{name}: {error.message}") from error
 
     async def body(found: StrongMap[Any]) -> None:
         version = await found.put(key, new, expect=expect)

@@ -1,0 +1,223 @@
+"""Each command in this process: what it prints, on which stream, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coterie.cli import main
+
+PROGRAM = '''
+from coterie import App, CoterieError, InvalidArgument
+
+app = App("sample")
+numbers = app.map("numbers", int)
+notes = app.map("notes", str)
+
+@app.service
+class Sums:
+    async def add(self, a: int, b: int = 1) -> int:
+        """Add them."""
+        return a + b
+'''
+
+
+@dataclass
+class Ran:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Ran]
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", list(sys.path))
+    (tmp_path / "sample_for_commands.py").write_text(PROGRAM)
+
+    def run(*words: str) -> Ran:
+        words = tuple(word.replace("APP", "sample_for_commands.py") for word in words)
+        code: Any = 0
+        try:
+            main(words)
+        except SystemExit as ended:
+            code = ended.code or 0
+        return Ran(code, *capsys.readouterr())
+
+    return run
+
+
+COMMANDS = (
+    "run", "up", "call", "status", "config", "map get", "map put", "map delete", "map scan",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_has_help_with_examples(run: Run, command: str) -> None:
+    ran = run(*command.split(), "--help")
+    assert ran.code == 0
+    assert f"\nExamples:\n  coterie {command} " in ran.out
+    assert "--json" in ran.out
+
+
+def test_the_help_lists_commands_and_exit_codes(run: Run) -> None:
+    ran = run("--help")
+    assert ran.code == 0
+    for word in ("run", "up", "call", "status", "map", "config", "Exit codes:", "130"):
+        assert word in ran.out
+
+
+WRONG = [
+    (("statsu", "APP"), "no such command 'statsu'. Did you mean 'status'?", "coterie --help"),
+    (("zzz",), "no such command 'zzz'. There are: run, up,", "coterie --help"),
+    (("run",), "TARGET is missing", "coterie run shop.py"),
+    (("run", "APP", "--htp", "x"), "no such option '--htp'", "coterie run --help"),
+    (("run", "APP", "--lease-s", "soon"), "'soon' is not a valid float", "coterie run --help"),
+    (("run", "APP", "--lease-s", "0"), "lease_s must be between 0.2 and 3600 seconds", ""),
+    (("run", "APP", "--http", "80"), "http must be HOST:PORT, or off, not '80'", "port 0"),
+    (("up", "APP", "--nodes", "0"), "0 is not in the range", "coterie up --help"),
+    (("up", "APP", "--http", "127.0.0.1:65535"), "not '127.0.0.1:65536'", "port 0"),
+    (("up", "APP", "--engine", "memory:"), "lives within one process, so 3 nodes", "--nodes 1"),
+    (("run", "APP", "--engine", "sqlit:///x"), "no engine is called 'sqlit'", "'sqlite'"),
+    (("run", "no_such_module"), "there is no module 'no_such_module'", "on the path"),
+    (("run", "sample_for_comands.py"), "there is no file", "did you mean sample_for_commands.py?"),
+    (("run", "."), ". is a folder, not a program", "sample_for_commands.py"),
+    (("run", "./"), "is a folder, not a program", "sample_for_commands.py"),
+    (("run", "APP:numbers"), "is a StrongMap, not a coterie.App", "APP:app"),
+    (("run", "APP:ap"), "has no attribute 'ap'", "APP:app"),
+    (("call", "APP", "Sums.ad"), "no method 'Sums.ad'", "did you mean Sums.add?"),
+    (("call", "APP", "Sum.add"), "no method 'Sum.add'", "did you mean Sums.add?"),
+    (("call", "APP", "add"), "no method 'add'", "did you mean Sums.add?"),
+    (("call", "APP", "qqq"), "no method 'qqq'", "there are: Sums.add"),
+    (("call", "APP", "Sums.add", "{a: 1}"), "ARGUMENTS is not JSON", """'{"a": ..., "b": ...}'"""),
+    (("call", "APP", "Sums.add", "3"), "expected `object`, got `int`", "it takes (a: int, b: int)"),
+    (("call", "APP", "Sums.add", '{"b": 1}'), "missing required field `a`", "it takes"),
+    (("call", "APP", "Sums.add", '{"a": "1"}'), "expected `int`, got `str` at parameter `a`", "it takes"),
+    (("call", "APP", "Sums.add", '{"a": 1, "c": 1}'), "unknown field `c`", "it takes"),
+    (("call", "APP", "Sums.add", '{"a": 1}', "--timeout", "0"), "0.0 is not in the range", "--help"),
+    (("map", "gett"), "no such command 'gett'", "coterie map --help"),
+    (("map", "get", "APP", "number", "x"), "no map 'number'", "did you mean numbers?"),
+    (("map", "get", "APP", "qqq", "x"), "no map 'qqq'", "there are: notes, numbers"),
+    (("map", "put", "APP", "numbers", "x", "ten"), "VALUE is not JSON", "quotes"),
+    (("map", "put", "APP", "numbers", "x", '"ten"'), "numbers: not a valid int", ""),
+    (("map", "put", "APP", "numbers", "", "1"), "key", ""),
+    (("map", "scan", "APP", "numbers", "--limit", "0"), "0 is not in the range", "--help"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "message", "hint"), WRONG, ids=[" ".join(words) for words, *_ in WRONG])
+def test_what_is_wrong_is_told_to_people_and_machines(
+    run: Run, words: tuple[str, ...], message: str, hint: str
+) -> None:
+    hint = hint.replace("APP", "sample_for_commands.py")
+    ran = run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    first, *rest = ran.err.splitlines()
+    assert first.startswith("error: ")
+    assert message in first
+    assert hint in "\n".join(rest)
+    assert "\x1b" not in ran.err
+    if words[0] == "map" and len(words) == 2:
+        return  # There is no command yet that could know --json.
+    ran = run(*words, "--json")
+    assert (ran.code, ran.err) == (2, "")
+    error = ran.json["error"]
+    assert message in error["message"]
+    assert hint in (error["hint"] or "")
+    assert error["outcome"] == "not_applied"
+
+
+def test_maps_are_read_and_written(run: Run) -> None:
+    put = run("map", "put", "APP", "numbers", "a", "1", "--json").json
+    assert put["key"] == "a"
+    assert run("map", "get", "APP", "numbers", "a").out == "1\n"
+    assert run("map", "get", "APP", "numbers", "a", "--json").json == {**put, "value": 1}
+    assert run("map", "put", "APP", "notes", "a", '"x"').code == 0  # Maps are apart.
+    assert run("map", "put", "APP", "numbers", "b", "2", "--expect", "0").code == 0
+    scanned = run("map", "scan", "APP", "numbers").out.splitlines()
+    assert [line.split()[:2] for line in scanned] == [["key", "value"], ["a", "1"], ["b", "2"]]
+    lines = run("map", "scan", "APP", "numbers", "--prefix", "b", "--json").out.splitlines()
+    assert [json.loads(line)["value"] for line in lines] == [2]
+    assert run("map", "delete", "APP", "numbers", "a", "--json").json == {"key": "a", "absent": True}
+    gone = run("map", "get", "APP", "numbers", "a")
+    assert (gone.code, gone.err) == (1, "error: numbers['a'] is absent\n")
+
+
+def test_a_map_is_not_written_when_it_is_at_another_version(run: Run) -> None:
+    version = run("map", "put", "APP", "numbers", "a", "1", "--json").json["version"]
+    refused = run("map", "put", "APP", "numbers", "a", "2", "--expect", str(version + 1), "--json")
+    assert refused.code == 1
+    assert refused.json["error"]["code"] == "conflict"
+    assert run("map", "get", "APP", "numbers", "a").out == "1\n"
+
+
+def test_a_value_may_come_from_standard_input(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO('"from a pipe"\n'))
+    assert run("map", "put", "APP", "notes", "a", "-").code == 0
+    assert run("map", "get", "APP", "notes", "a").out == '"from a pipe"\n'
+
+
+def test_brackets_in_keys_and_values_are_no_markup(run: Run) -> None:
+    run("map", "put", "APP", "notes", "[bold]k[/]", '"[red]v[/]"')
+    assert '[bold]k[/]  "[red]v[/]"' in run("map", "scan", "APP", "notes").out
+
+
+def test_long_values_are_neither_cut_nor_wrapped_without_a_terminal(run: Run) -> None:
+    run("map", "put", "APP", "notes", "k", json.dumps("x" * 5000))
+    assert "x" * 5000 in run("map", "scan", "APP", "notes").out
+
+
+def test_methods_are_listed(run: Run) -> None:
+    assert run("call", "APP").out.splitlines()[1].split("  ") == [
+        "Sums.add(a: int, b: int = 1) -> int",
+        "Add them.",
+    ]
+    [method] = run("call", "APP", "--json").json["methods"]
+    assert method == {"method": "Sums.add", "signature": "(a: int, b: int = 1) -> int", "doc": "Add them."}
+
+
+def test_no_node_is_told(run: Run) -> None:
+    ran = run("status", "APP")
+    assert ran.code == 0
+    assert ran.out.startswith("no node of sample runs on sqlite:///.coterie/sample.db")
+    assert "coterie run sample_for_commands.py" in ran.out
+    assert run("status", "APP", "--json").json == {"app": "sample", "nodes": []}
+
+
+def test_a_damaged_and_a_newer_database_are_told_and_left(run: Run, tmp_path: Path) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    run("map", "put", "APP", "numbers", "a", "1")
+    path = tmp_path / ".coterie/sample.db"
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("pragma user_version = 99")
+        db.commit()
+    for command in (("run", "APP"), ("up", "APP"), ("status", "APP")):
+        ran = run(*command, "--json")
+        assert ran.code == 1
+        assert ran.json["error"]["code"] == "corrupt_data"
+        assert "written by a newer Coterie (format 99" in ran.json["error"]["message"]
+        assert "upgrade" in ran.json["error"]["hint"]
+    for other in path.parent.iterdir():
+        other.unlink()
+    path.write_bytes(b"not a database" * 1000)
+    ran = run("run", "APP")
+    assert ran.code == 1
+    assert "is no SQLite database, or a damaged one" in ran.err
+    assert path.read_bytes() == b"not a database" * 1000
