@@ -39,7 +39,7 @@ from .messages import (
     Request,
     failure_of,
 )
-from .timers import Deadlines
+from .timers import TICKS_PER_S, Deadlines
 
 __all__ = ["TcpChannel"]
 
@@ -78,26 +78,21 @@ class CallingConnection(Connection):
         super().__init__(loop, config)
         self._handshake = CallerHandshake(config.cluster_key, nonce)
         self.ready: asyncio.Future[None] = loop.create_future()
-        self.draining = False
         self.pending: dict[int, asyncio.Future[Any]] = {}
         self.streams: dict[int, _Incoming] = {}
         self.deadlines: Deadlines[int] = Deadlines(loop, self._expire)
-        self._last_id = 0
+        self.last_id = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         self.send(self._handshake.hello())
-
-    def next_id(self) -> int:
-        self._last_id += 1
-        return self._last_id
 
     def received(self, message: Message) -> None:
         if type(message) is Reply:
             future = self.pending.get(message.id)
             if future is not None and not future.done():
                 future.set_result(message.body)
-        elif not self.ready.done():
+        elif not self.greeted:
             proof = self._handshake.receive(message)
             if proof is not None:
                 self.send(proof)
@@ -113,6 +108,7 @@ class CallingConnection(Connection):
             self._end(message.id, StopAsyncIteration())
         elif type(message) is Goodbye:
             self.draining = True
+            self.judge()
         else:
             self.ponder(message)
 
@@ -172,6 +168,8 @@ class TcpChannel:
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
         self._time = self._loop.time
+        self._create_future = self._loop.create_future
+        self._max_body_bytes = config.max_body_bytes
         self._connection: CallingConnection | None = None
         self._connecting: asyncio.Task[CallingConnection] | None = None
         self._failures = 0
@@ -194,19 +192,20 @@ class TcpChannel:
     async def request(
         self, target: str, body: bytes, *, timeout_s: float, metadata: Metadata | None = None
     ) -> bytes | memoryview | msgspec.Raw:
-        if len(body) > self._config.max_body_bytes:
-            raise too_large(len(body), self._config.max_body_bytes)
+        if len(body) > self._max_body_bytes:
+            raise too_large(len(body), self._max_body_bytes)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"there was no time left for {target}", outcome=Outcome.NOT_APPLIED)
         deadline = self._time() + timeout_s
         connection = self._connection
-        if connection is None or not connection.open or connection.draining or connection.congested:
+        if connection is None or not connection.usable:
             connection = await self._connected(deadline)
             timeout_s = deadline - self._time()
-        id_ = connection.next_id()
         # From here to the reply nothing is created that is not needed: this is the hot path.
-        future = connection.pending[id_] = self._loop.create_future()
-        due = connection.deadlines.at(deadline)
+        id_ = connection.last_id = connection.last_id + 1
+        future = connection.pending[id_] = self._create_future()
+        deadlines = connection.deadlines
+        due = deadlines.ticks.get(int(deadline * TICKS_PER_S) + 1) or deadlines.at(deadline)
         due.add(id_)
         try:
             connection.send(Request(id_, target, int(timeout_s * 1000) or 1, _Raw(body), metadata))
@@ -224,13 +223,13 @@ class TcpChannel:
     async def stream(
         self, target: str, body: bytes, *, timeout_s: float | None, metadata: Metadata | None = None
     ) -> AsyncGenerator[bytes | memoryview | msgspec.Raw, None]:
-        if len(body) > self._config.max_body_bytes:
-            raise too_large(len(body), self._config.max_body_bytes)
+        if len(body) > self._max_body_bytes:
+            raise too_large(len(body), self._max_body_bytes)
         if timeout_s is not None and timeout_s <= 0:
             raise DeadlineExceeded(f"there was no time left for {target}", outcome=Outcome.NOT_APPLIED)
         deadline = None if timeout_s is None else self._time() + timeout_s
         connection = await self._connected(deadline or self._time() + self._config.connect_timeout_s)
-        id_ = connection.next_id()
+        id_ = connection.last_id = connection.last_id + 1
         incoming = connection.streams[id_] = _Incoming()
         credit = self._config.credit_items
         timeout_ms = 0 if deadline is None else max(1, int((deadline - self._time()) * 1000))

@@ -43,6 +43,13 @@ class Connection(asyncio.Protocol):
         self.closed = loop.create_future()
         """Done, with the reason, once the connection is lost."""
         self.reason: Exception | None = None
+        """Why it is closed or about to be."""
+        self.greeted = False
+        """Whether the handshake is complete."""
+        self.draining = False
+        """Whether the peer takes no new calls."""
+        self.usable = False
+        """Whether calls may be sent: it is open, greeted, not draining and not congested."""
         self._transport: asyncio.Transport | None = None
         self._splitter = FrameSplitter(_HELLO_BYTES)
         self._frames: Iterator[bytes | bytearray | memoryview] | None = None
@@ -104,22 +111,26 @@ class Connection(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
         self._transport = None
+        self._frames = None
         self._out.clear()
         self._writable.set()
         if self.reason is None:
             self.reason = exc or ConnectionResetError("the peer closed the connection")
+        self.judge()
         if not self.closed.done():
             self.closed.set_result(self.reason)
         self.lost(self.reason)
 
     def pause_writing(self) -> None:
         self._writable.clear()
+        self.judge()
         self._stalled = self.loop.call_later(self.config.stall_s, self._stuck)
         if self._transport is not None:
             self._transport.pause_reading()  # Whoever does not read its answers may not ask for more.
 
     def resume_writing(self) -> None:
         self._writable.set()
+        self.judge()
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
@@ -142,8 +153,14 @@ class Connection(asyncio.Protocol):
     def open(self) -> bool:
         return self._transport is not None and self.reason is None
 
+    def judge(self) -> None:
+        """Say anew whether the connection is `usable`."""
+        self.usable = self.open and self.greeted and not self.draining and self._writable.is_set()
+
     def established(self) -> None:
         """The handshake is complete: take frames of full size, and look for signs of life from now on."""
+        self.greeted = True
+        self.judge()
         self._splitter.max_bytes = self.config.max_frame_bytes
         if self._watchdog is not None:
             self._watchdog.cancel()
@@ -186,6 +203,7 @@ class Connection(asyncio.Protocol):
         if self.reason is not None:
             return
         self.reason = reason
+        self.judge()
         _log.warning("the connection with %s is closed: %s", self.peer, reason)
         if self._transport is not None:
             if isinstance(reason, CoterieError) and not self.congested:
@@ -200,6 +218,7 @@ class Connection(asyncio.Protocol):
         """Close without a word, after what waits to be written."""
         if self.reason is None:
             self.reason = reason
+        self.judge()
         if self._transport is not None:
             self.flush()
             self._transport.close()

@@ -10,7 +10,15 @@ from typing import Any
 
 import msgspec
 
-from ...errors import CoterieError, DeadlineExceeded, Outcome, Overloaded, RemoteError, Unavailable
+from ...errors import (
+    CoterieError,
+    DeadlineExceeded,
+    Outcome,
+    Overloaded,
+    ProtocolError,
+    RemoteError,
+    Unavailable,
+)
 from ...ports.wire import Failure, Handlers
 from ...ports.wire import Request as PortRequest
 from ._handshake import ListenerHandshake
@@ -37,6 +45,7 @@ from .timers import Deadlines
 __all__ = ["TcpListener"]
 
 _Raw = msgspec.Raw
+_Task = asyncio.Task
 _CALLER = "caller"
 _CLOCK = "clock"
 
@@ -75,14 +84,17 @@ class AcceptedConnection(Connection):
         super().__init__(listener.loop, listener.config)
         self._listener = listener
         self._handlers = listener.handlers
+        self._request = listener.handlers.request
         self._start = listener.steps.start
         self._deadlines: Deadlines[int] = Deadlines(self.loop, self._expire)
         self._handshake = ListenerHandshake(listener.config.cluster_key, nonce)
+        self._max_in_flight = listener.config.max_in_flight
+        self._max_body_bytes = listener.config.max_body_bytes
         self.served: dict[int, _Served] = {}
         listener.connections.add(self)
 
     def received(self, message: Message) -> None:
-        if not self._handshake.complete:
+        if not self.greeted:
             answer = self._handshake.receive(message)
             if answer is not None:
                 self.send(answer)
@@ -121,27 +133,30 @@ class AcceptedConnection(Connection):
         """Return the deadline of a new call on this machine's clock; raise `_NotAdmitted` to refuse it."""
         if self._listener.draining:
             raise _NotAdmitted(Unavailable.code, "the node is draining")
-        if len(self.served) >= self.config.max_in_flight:
-            why = f"this connection has {len(self.served)} calls under way, the most it may"
+        served = self.served
+        if len(served) >= self._max_in_flight:
+            why = f"this connection has {len(served)} calls under way, the most it may"
             raise _NotAdmitted(Overloaded.code, why)
+        if message.id in served:
+            raise ProtocolError(f"the call {message.id} is under way already")
         if not message.timeout_ms:
             return None
         deadline = self.arrived + message.timeout_ms / 1000
-        if deadline <= self.loop.time():  # It waited behind others that came with it.
+        if deadline <= self._time():  # It waited behind others that came with it.
             raise _NotAdmitted(DeadlineExceeded.code, "its time was over before it started")
         return deadline
 
     def _take(self, message: Request) -> None:
+        id_ = message.id
         try:
             deadline = self._admit(message)
         except _NotAdmitted as refusal:
-            self.send(Refused(message.id, *refusal.args))
+            self.send(Refused(id_, *refusal.args))
             return
-        id_ = message.id
         request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
         try:
-            answer = self._start(self._handlers.request(request))
-            if not isinstance(answer, asyncio.Task):
+            answer = self._start(self._request(request))
+            if not isinstance(answer, _Task):
                 self._reply(id_, answer)
                 return
         except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
@@ -171,8 +186,8 @@ class AcceptedConnection(Connection):
             self._ended(id_, served)
 
     def _reply(self, id_: int, body: bytes) -> None:
-        if len(body) > self.config.max_body_bytes:
-            raise too_large(len(body), self.config.max_body_bytes)
+        if len(body) > self._max_body_bytes:
+            raise too_large(len(body), self._max_body_bytes)
         self.send(Reply(id_, _Raw(body)))
 
     def _expire(self, id_: int) -> None:
@@ -231,8 +246,8 @@ class AcceptedConnection(Connection):
                     while not served.credit:
                         served.refill = self.loop.create_future()
                         await served.refill
-                    if len(body) > self.config.max_body_bytes:
-                        raise too_large(len(body), self.config.max_body_bytes)
+                    if len(body) > self._max_body_bytes:
+                        raise too_large(len(body), self._max_body_bytes)
                     served.credit -= 1
                     self.send(Item(id_, _Raw(body)))
                     if self.congested:
