@@ -139,6 +139,15 @@ def test_an_unknown_write_may_take_effect_late_or_never() -> None:
     assert check(history(*unknown, *other, *read(1), *read(2)), "register").status == "violated"
 
 
+def test_the_witness_keeps_the_read_that_shows_that_an_unknown_swap_happened() -> None:
+    rows = [(0, "invoke", CAS, None, [None, 5]), (0, "info", CAS, None, None)]
+    for p, f, argument, result in [(1, R, None, 5), (1, W, 7, None), (1, R, None, 5), (1, R, None, None)]:
+        rows += [(p, "invoke", f, None, argument), (p, "ok", f, None, result)]
+    verdict = check(history(*rows), "register")
+    assert verdict.anomaly == "stale-read"
+    assert not brute_force(verdict.witness, None, register_step)
+
+
 def test_true_and_one_are_different_values() -> None:
     assert check(done((0, W, None, True, None), (1, R, None, None, 1)), "register").status == "violated"
 

@@ -90,11 +90,12 @@ class _Blocks:
         for value in happened:  # grows: an unknown one happened if the value that it made was replaced
             old, swap = register.swaps[value]
             if old not in register.writers:
-                return _unwritten(swap, old, register)
+                return _unwritten(swap, old, register, self._proof(value))
             if old in made:
                 other, source = made[old][1], register.writers[old]
                 sentence = f"{other} and {swap} both replaced {_text(other, old)}, which was written once"
-                return violated("lost-update", sentence, [op for op in (other, swap, source) if op])
+                proof = [*self._proof(value), *self._proof(made[old][0]), *([source] if source else [])]
+                return violated("lost-update", sentence, [other, swap, *proof])
             made[old] = value, swap
             if old not in first:
                 self._open(old)
@@ -115,6 +116,23 @@ class _Blocks:
             if verdict is not None:
                 return verdict
         return None
+
+    def _proof(self, value: Hashable) -> list[Interval]:
+        """Return what shows that a write of unknown outcome happened: it was read, or swapped away."""
+        proof: list[Interval] = []
+        values = [value]
+        for seen in values:
+            writer = self.register.writers[seen]
+            if writer is None or writer.outcome == "ok":
+                break
+            read = next((op for op in self.register.reads if freeze(op.result) == seen), None)
+            if read is not None:
+                return [*proof, read]
+            for new, (old, swap) in self.register.swaps.items():
+                if old == seen and new in self.first and new not in values:
+                    proof.append(swap)
+                    values.append(new)
+        return proof
 
     def _circle(self, value: Hashable) -> Verdict:
         circle = [value]
@@ -161,10 +179,15 @@ class _Blocks:
         return zones
 
     def trim(self, group: Sequence[Interval], name: Hashable) -> list[Interval]:
-        """Return of a block the writes, the first operation to end and the last to begin."""
+        """Return of a block the writes, the first operation to end and the last to begin.
+
+        And a read of each write whose outcome is unknown, for only that shows that it happened.
+        """
         values = set(self.chains.get(name, [name]))
         block = [op for op in group if _happened(op) and _value(op) in values]
         kept = [op for op in block if op.f not in READS]
+        unsure = {written(op): op for op in kept if op.outcome == "unknown"}
+        kept += {value: op for op in block if (value := _value(op)) in unsure and op.f in READS}.values()
         kept += [min(block, key=_ended), max(block, key=_began)]
         return list({op.start: op for op in kept}.values())
 
@@ -210,11 +233,14 @@ def _ended(interval: Interval) -> int:
     return interval.end
 
 
-def _unwritten(read: Interval, value: Hashable, register: Register) -> Verdict:
+def _unwritten(
+    read: Interval, value: Hashable, register: Register, proof: Sequence[Interval] = ()
+) -> Verdict:
     source = register.failed.get(value)
     if source is not None:
-        return violated("aborted-read", f"{read} saw a value whose {source} did not happen", [source, read])
-    return violated("unwritten-value", f"{read} saw a value that nobody wrote", [read])
+        sentence = f"{read} saw a value whose {source} did not happen"
+        return violated("aborted-read", sentence, [source, read, *proof])
+    return violated("unwritten-value", f"{read} saw a value that nobody wrote", [read, *proof])
 
 
 def _future(register: Register, value: Hashable, writer: Interval) -> Verdict:
