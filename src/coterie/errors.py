@@ -56,17 +56,29 @@ class CoterieError(Exception):
 
     default_outcome: ClassVar[Outcome] = Outcome.UNKNOWN
 
-    def __init__(self, message: str = "", *, hint: str | None = None, outcome: Outcome | None = None) -> None:
+    retry_after_s: float | None = None
+    """How long to wait at least before trying again, in seconds, where whoever refused could tell."""
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        hint: str | None = None,
+        outcome: Outcome | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.outcome: Outcome = outcome if outcome is not None else self.default_outcome
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
     def __str__(self) -> str:
         return f"{self.message} ({self.hint})" if self.hint else self.message
 
     def __reduce__(self) -> tuple[object, ...]:
-        return (_rebuild, (type(self), self.message, self.hint, self.outcome))
+        return (_rebuild, (type(self), self.message, self.hint, self.outcome), self.__dict__)
 
 
 def _rebuild(cls: type[CoterieError], message: str, hint: str | None, outcome: Outcome) -> CoterieError:
@@ -202,7 +214,3 @@ class RemoteError(CoterieError):
     def __str__(self) -> str:
         head = f"{self.type_name}: {self.message}" if self.type_name else self.message
         return f"{head}\n\nRemote traceback:\n{self.remote_traceback}" if self.remote_traceback else head
-
-    def __reduce__(self) -> tuple[object, ...]:
-        state = {"type_name": self.type_name, "remote_traceback": self.remote_traceback}
-        return (_rebuild, (type(self), self.message, self.hint, self.outcome), state)

@@ -11,7 +11,7 @@ import inspect
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 
@@ -30,6 +30,7 @@ _BUILT_IN: dict[str, type[CoterieError]] = {
 _MAX_TRACEBACK = 16_000
 _encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
 _decode_name = msgspec.msgpack.Decoder(str).decode
+_decode_seconds = msgspec.msgpack.Decoder(Annotated[float, msgspec.Meta(ge=0, le=86400)]).decode
 _decode_state = msgspec.msgpack.Decoder(tuple[list[Any], dict[str, Any]]).decode
 
 
@@ -98,6 +99,7 @@ class ErrorRegistry:
             code, detail, trace = error.code, _encode(error.type_name), error.remote_traceback
         elif isinstance(error, CoterieError):
             code = error.code
+            detail = b"" if error.retry_after_s is None else _encode(error.retry_after_s)
         else:
             name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
             code, detail = RemoteError.code, _encode(name)
@@ -113,7 +115,9 @@ class ErrorRegistry:
                 return rebuilt
         elif failure.code in _BUILT_IN:
             cls = _BUILT_IN[failure.code]
-            return cls(failure.message, hint=failure.hint or None, outcome=failure.outcome)
+            error = cls(failure.message, hint=failure.hint or None, outcome=failure.outcome)
+            error.retry_after_s = _retry_after(failure)
+            return error
         return RemoteError(
             failure.message,
             type_name=_remote_name(failure),
@@ -191,6 +195,15 @@ def _accepts(cls: type[Exception], count: int) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _retry_after(failure: Failure) -> float | None:
+    if not failure.detail:
+        return None
+    try:
+        return _decode_seconds(failure.detail)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _remote_name(failure: Failure) -> str:

@@ -14,6 +14,7 @@ from coterie.errors import (
     InvalidConfiguration,
     NotFound,
     Outcome,
+    Overloaded,
     RemoteError,
     TooLarge,
     Unavailable,
@@ -205,3 +206,19 @@ def test_bad_declarations_are_refused(errors: ErrorRegistry) -> None:
         errors.register(KeyboardInterrupt)  # type: ignore[arg-type]
     with pytest.raises(InvalidConfiguration, match="must be a subclass of Exception, not 3"):
         errors.register(3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("wait_s", [None, 0.0, 2.5])
+def test_when_to_come_back_crosses_the_wire(wait_s: float | None) -> None:
+    registry = ErrorRegistry()
+    failure = registry.to_failure(Overloaded("too much", retry_after_s=wait_s))
+    received = registry.from_failure(failure)
+    assert type(received) is Overloaded
+    assert received.retry_after_s == wait_s
+
+
+@pytest.mark.parametrize("detail", [b"\xc1", b"\xa1x", b"\xcb\xff\xf0\x00\x00\x00\x00\x00\x00"])
+def test_a_hostile_time_to_come_back_is_ignored(detail: bytes) -> None:
+    received = ErrorRegistry().from_failure(Failure("overloaded", "", detail=detail))
+    assert isinstance(received, Overloaded)
+    assert received.retry_after_s is None
