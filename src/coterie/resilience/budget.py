@@ -19,7 +19,7 @@ class RetryBudgetConfig:
     """How much of the traffic may be repeats."""
 
     ratio: float = 0.1
-    """Repeats per first attempt, in the long run: 0.1 adds a tenth at most to the load of a failing service."""
+    """Repeats per first attempt, in the long run: 0.1 adds at most a tenth to a failing service's load."""
     floor_per_s: float = 1.0
     """Repeats a second that are always allowed, so that a caller with little traffic may repeat as well."""
     burst: float = 20.0
@@ -28,7 +28,7 @@ class RetryBudgetConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.ratio <= 10 or self.floor_per_s < 0 or self.burst < 1:
             raise InvalidConfiguration(
-                f"a retry budget has a ratio of 0 to 10, a floor of 0 or more and a burst of 1 or more: {self}"
+                f"a retry budget has a ratio of 0 to 10, a floor from 0 and a burst from 1: {self}"
             )
 
 

@@ -201,9 +201,10 @@ def _retry_after(failure: Failure) -> float | None:
     if not failure.detail:
         return None
     try:
-        return _decode_seconds(failure.detail)
+        seconds: float = _decode_seconds(failure.detail)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+    return seconds
 
 
 def _remote_name(failure: Failure) -> str:
