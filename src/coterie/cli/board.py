@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .output import console, echo, print_json
+from .output import console, echo, json_line
 from .supervisor import Child
 
 __all__ = ["Board"]
@@ -15,7 +15,7 @@ _COLORS = {"ready": "green", "dead": "red", "given up": "red", "draining": "yell
 
 
 class Board:
-    """Tells a person or a machine what happens to the nodes."""
+    """Tells a person or a machine what happens to the nodes; raises `OSError` when they left."""
 
     def __init__(self, title: str, children: Sequence[Child], *, as_json: bool) -> None:
         self._children = children
@@ -33,7 +33,7 @@ class Board:
     def show(self, child: Child, event: str, **facts: Any) -> None:
         """Tell that `event` happened to a node."""
         if self._as_json:
-            print_json({"event": event.replace(" ", "_"), "node": child.name, "pid": child.pid, **facts})
+            echo(json_line({"event": event.replace(" ", "_"), "node": child.name, "pid": child.pid, **facts}))
         elif self._live is not None:
             self._live.update(self._table(running=True))
         else:
@@ -44,7 +44,7 @@ class Board:
     def note(self, child: Child, text: str) -> None:
         """Pass on what the program printed."""
         if self._as_json:
-            print_json({"event": "output", "node": child.name, "pid": child.pid, "text": text})
+            echo(json_line({"event": "output", "node": child.name, "pid": child.pid, "text": text}))
         elif self._live is not None:
             from rich.text import Text
 

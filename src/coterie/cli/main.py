@@ -101,10 +101,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CoterieError as error:
         fail(error, as_json=as_json)
         sys.exit(_exit_code(error))
-    except BrokenPipeError:
-        # The reader of our output has left (`coterie map scan ... | head`): not an error.
-        sys.stderr.close()
-        sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last one to see it tells whose fault it is
         told = program_error(error, "the program failed")
         if told is None:

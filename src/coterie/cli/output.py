@@ -23,7 +23,10 @@ __all__ = [
     "console",
     "declared",
     "echo",
+    "error_facts",
     "fail",
+    "forget_reader",
+    "json_line",
     "print_json",
     "print_line",
     "print_table",
@@ -43,10 +46,19 @@ def echo(text: str, *, err: bool = False) -> None:
     click.echo(text, err=err, color=False if os.environ.get("NO_COLOR") else None)
 
 
+def json_line(value: Any) -> str:
+    """Return `value` as one line of JSON."""
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def forget_reader() -> None:
+    """Print to nowhere from now on: whoever read standard output is gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def print_json(value: Any) -> None:
     """Print `value` as one line of JSON, at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
+    _print(json_line(value))
 
 
 def print_line(encoded: bytes) -> None:
@@ -54,8 +66,17 @@ def print_line(encoded: bytes) -> None:
     text = encoded.decode()
     if sys.stdout.isatty() and text[:1] in "[{":
         text = json.dumps(json.loads(text), ensure_ascii=False, indent=2)
-    sys.stdout.write(text + "\n")
-    sys.stdout.flush()
+    _print(text)
+
+
+def _print(text: str) -> None:
+    try:
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader has seen enough (`coterie map scan ... | head`), so the command is done.
+        forget_reader()
+        raise click.exceptions.Exit(0) from None
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, str] | str]]) -> None:
@@ -82,8 +103,7 @@ def _print_plain(lines: list[list[str]]) -> None:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         padded = (text.ljust(width) for text, width in zip(line, widths, strict=True))
-        sys.stdout.write("  ".join(padded).rstrip() + "\n")
-    sys.stdout.flush()
+        _print("  ".join(padded).rstrip())
 
 
 def declared(app: App, error: Exception) -> Declared | None:

@@ -17,7 +17,7 @@ from ..app import App
 from ..errors import InvalidConfiguration
 from ..node import Node, NodeConfig
 from .options import Command, as_json, epilog, load, node_options, run_async, target
-from .output import echo, print_json
+from .output import echo, forget_reader, json_line
 
 __all__ = ["command"]
 
@@ -117,12 +117,12 @@ def _watch_input(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> 
 def _report(node: Node, event: str, *, as_json: bool, **facts: Any) -> None:
     try:
         if as_json:
-            print_json({"event": event, "node": node.name, "id": node.id, "pid": os.getpid(), **facts})
+            echo(json_line({"event": event, "node": node.name, "id": node.id, "pid": os.getpid(), **facts}))
         else:
             echo(_sentence(node, event, facts))
     except OSError:
         # Whoever read this is gone, perhaps killed. What was accepted is finished all the same.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget_reader()
 
 
 def _sentence(node: Node, event: str, facts: dict[str, Any]) -> str:

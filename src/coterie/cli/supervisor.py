@@ -87,8 +87,8 @@ class Supervisor:
     def __init__(self, children: Sequence[Child], *, restart: bool, show: Show, note: Note) -> None:
         self._children = children
         self._restart = restart
-        self._show = show
-        self._note = note
+        self._show = self._until_they_leave(show)
+        self._note = self._until_they_leave(note)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -109,6 +109,17 @@ class Supervisor:
             for child in self._children:
                 child.send(signal.SIGKILL)
         return [child for child in self._children if child.state == "given up"]
+
+    def _until_they_leave(self, tell: Callable[..., None]) -> Callable[..., None]:
+        def told(*arguments: Any, **facts: Any) -> None:
+            try:
+                tell(*arguments, **facts)
+            except OSError:
+                # Nobody reads this any more, as after `up | head`: end like any other part of a pipe.
+                if not self._stopping.is_set():
+                    self.stop()
+
+        return told
 
     async def _keep(self, child: Child) -> None:
         loop = asyncio.get_running_loop()
