@@ -33,25 +33,16 @@ class Metadata(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True,
     """How many attempts went before this one."""
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """The call that the running code serves, or the root call of a node or of a connection.
 
     `deadline` is an absolute time of the event loop's clock in seconds, or None for no deadline.
     """
 
-    __slots__ = ("bindings", "deadline", "metadata", "node")
-
-    def __init__(
-        self,
-        node: str,
-        bindings: Mapping[object, Any],
-        deadline: float | None = None,
-        metadata: Metadata | None = None,
-    ) -> None:
-        self.node: str = node
-        self.bindings: Mapping[object, Any] = bindings
-        self.deadline: float | None = deadline
-        self.metadata: Metadata | None = metadata
+    node: str
+    bindings: Mapping[object, Any]
+    deadline: float | None = None
+    metadata: Metadata | None = None
 
     def __repr__(self) -> str:
         return f"Call(node={self.node!r}, deadline={self.deadline!r}, metadata={self.metadata!r})"

@@ -126,6 +126,7 @@ class Node:
             {**instances, SYSTEM.name: System(self.facts)},
             bindings=core.bindings,
             errors=self.app.errors,
+            clock=ports.clock,
         )
         self._listener = await ports.wire.listen(self.config.listen, self._dispatcher.handlers())
         core.stack.push_async_callback(self._listener.close)

@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 
+from ..codec import Buffer, decode_hook
 from ..context import CURRENT, Call, Metadata
 from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, NotFound
+from ..ports.clock import Clock
 from ..ports.wire import Handlers, Request
 from ..telemetry import LATENCY_BUCKETS_S, Distribution, Family, Sample
 from .registry import ErrorRegistry
@@ -22,19 +24,24 @@ from .spec import MethodSpec, ServiceSpec
 __all__ = ["Dispatcher", "MethodStatistics"]
 
 _astuple = msgspec.structs.astuple
+_set_current = CURRENT.set
 
 
 class MethodStatistics:
     """What a method has done since the node started."""
 
-    __slots__ = ("calls", "counts", "failures", "pending", "seconds")
+    __slots__ = ("counts", "failures", "pending", "seconds")
 
     def __init__(self) -> None:
-        self.calls = 0
         self.pending = 0
         self.seconds = 0.0
         self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
         self.failures: dict[str, int] = {}
+
+    @property
+    def calls(self) -> int:
+        """How many calls were answered or are being answered."""
+        return sum(self.counts) + self.pending
 
     def ended(self, seconds: float) -> None:
         self.pending -= 1
@@ -43,7 +50,7 @@ class MethodStatistics:
 
 
 class _Hosted:
-    """A method with the instance that answers it."""
+    """A method with the instance that answers it, and what is made once for all its calls."""
 
     __slots__ = ("call", "decode", "encode", "spec", "statistics")
 
@@ -51,22 +58,31 @@ class _Hosted:
         function = getattr(instance, spec.name)
         keyword_only = any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(function).parameters.values())
         names = [parameter.name for parameter in spec.parameters]
-        self.call: Callable[[Any], Any]
-        if keyword_only:
-            self.call = lambda arguments: function(**dict(zip(names, _astuple(arguments), strict=True)))
-        else:
-            self.call = lambda arguments: function(*_astuple(arguments))
         self.spec = spec
-        self.decode = spec.decode_arguments
+        self.call: Callable[..., Any] = function
+        """Calls the method with its arguments by position."""
+        if keyword_only:
+            self.call = lambda *arguments: function(**dict(zip(names, arguments, strict=True)))
+        self.decode: Callable[[Buffer], tuple[Any, ...]] = self.decode_any
+        """Returns the arguments by position. May raise msgspec's errors where `decode_any` would not."""
+        if spec.parameters and all(parameter.required for parameter in spec.parameters):
+            # Straight into a tuple. It has no place for defaults, nor for what a newer caller adds.
+            types: Any = tuple[tuple(parameter.type for parameter in spec.parameters)]  # type: ignore[misc]
+            self.decode = msgspec.msgpack.Decoder(types, dec_hook=decode_hook).decode
         self.encode = spec.result.encode
         self.statistics = MethodStatistics()
+
+    def decode_any(self, body: Buffer) -> tuple[Any, ...]:
+        """Return the arguments by position; raise `InvalidArgument` that names what is wrong."""
+        return _astuple(self.spec.decode_arguments(body))
 
 
 class Dispatcher:
     """Answers calls to the services that a node hosts.
 
     `instances` has the instance of each hosted service by name; `bindings` is what the handles find
-    in `current()` while a method runs.
+    in `current()` while a method runs. Latencies are measured with `clock`, or with the loop's time,
+    which uvloop keeps in milliseconds.
     """
 
     def __init__(
@@ -77,16 +93,19 @@ class Dispatcher:
         *,
         bindings: Mapping[object, Any],
         errors: ErrorRegistry,
+        clock: Clock | None = None,
     ) -> None:
         self._node = node
         self._bindings = bindings
         self._errors = errors
-        self._time = asyncio.get_running_loop().time
+        self._loop_time = asyncio.get_running_loop().time
+        self._time = self._loop_time if clock is None else clock.monotonic
         self._methods = {
             method.target: _Hosted(method, instances[spec.name])
             for spec in specs.values()
             for method in spec.methods.values()
         }
+        self._unary = {name: hosted for name, hosted in self._methods.items() if not hosted.spec.streaming}
 
     def handlers(self) -> Handlers:
         """Return what a wire's listener needs."""
@@ -112,14 +131,13 @@ class Dispatcher:
         hosted = self._methods[method.target]
         statistics = hosted.statistics
         began = self._time()
-        deadline = began + timeout_s
+        deadline = self._loop_time() + timeout_s
         CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
-        statistics.calls += 1
         statistics.pending += 1
         scope = asyncio.timeout_at(deadline)
         try:
             async with scope:
-                return await hosted.call(arguments)
+                return await hosted.call(*_astuple(arguments))
         except TimeoutError as error:
             if not scope.expired():
                 raise
@@ -138,13 +156,12 @@ class Dispatcher:
         hosted = self._methods[method.target]
         statistics = hosted.statistics
         began = self._time()
-        deadline = began + timeout_s
+        deadline = self._loop_time() + timeout_s
         CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
-        statistics.calls += 1
         statistics.pending += 1
         scope = asyncio.timeout_at(deadline)
         try:
-            async with aclosing(hosted.call(arguments)) as items:
+            async with aclosing(hosted.call(*_astuple(arguments))) as items:
                 while True:
                     scope = asyncio.timeout_at(deadline)
                     async with scope:
@@ -167,22 +184,28 @@ class Dispatcher:
     # The two below run for every call between nodes: the wire gives each its own context and deadline.
 
     async def _request(self, request: Request) -> bytes:
-        hosted = self._methods.get(request.target)
-        if hosted is None or hosted.spec.streaming:
+        hosted = self._unary.get(request.target)
+        if hosted is None:
             raise self._errors.to_failure(self._unknown(request.target, streaming=False))
+        _set_current(Call(self._node, self._bindings, request.deadline, request.metadata))
         statistics = hosted.statistics
-        began = self._time()
-        statistics.calls += 1
+        time = self._time
+        began = time()
         statistics.pending += 1
         try:
-            arguments = hosted.decode(request.body)
-            CURRENT.set(Call(self._node, self._bindings, request.deadline, request.metadata))
-            return hosted.encode(await hosted.call(arguments))
+            try:
+                arguments = hosted.decode(request.body)
+            except (msgspec.DecodeError, UnicodeDecodeError):
+                arguments = hosted.decode_any(request.body)
+            return hosted.encode(await hosted.call(*arguments))
         except Exception as error:
             self._count(statistics, error)
             raise self._errors.to_failure(error) from error
-        finally:
-            statistics.ended(self._time() - began)
+        finally:  # As `ended` does, without a call.
+            seconds = time() - began
+            statistics.pending -= 1
+            statistics.seconds += seconds
+            statistics.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
 
     async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         hosted = self._methods.get(request.target)
@@ -190,12 +213,11 @@ class Dispatcher:
             raise self._errors.to_failure(self._unknown(request.target, streaming=True))
         statistics = hosted.statistics
         began = self._time()
-        statistics.calls += 1
         statistics.pending += 1
         try:
-            arguments = hosted.decode(request.body)
+            arguments = hosted.decode_any(request.body)
             CURRENT.set(Call(self._node, self._bindings, request.deadline, request.metadata))
-            async with aclosing(hosted.call(arguments)) as items:
+            async with aclosing(hosted.call(*arguments)) as items:
                 async for item in items:
                     yield hosted.encode(item)
         except Exception as error:

@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._max_frame_bytes = config.max_frame_bytes
         self._time = loop.time
+        self._call_soon = loop.call_soon
         self.arrived = 0.0
         """When what is being read came."""
         self._heard = True
@@ -168,17 +169,21 @@ class Connection(asyncio.Protocol):
 
     def send(self, message: Message) -> None:
         """Send `message` with the others of this iteration of the loop. Lost if the connection is."""
-        if self._transport is None:
-            return
         frame = encode(message)
         size = len(frame)
         if size > self._max_frame_bytes:
             raise too_large(size, self._max_frame_bytes)
+        self.push(_pack(size), frame)
+
+    def push(self, head: bytes, rest: bytes) -> None:
+        """Send a frame, its length at the start of its `head`."""
+        if self._transport is None:
+            return
         out = self._out
         if not out:
-            self.loop.call_soon(self.flush)
-        out += (_pack(size), frame)
-        if size > _LARGE_BYTES:
+            self._call_soon(self.flush)
+        out += (head, rest)
+        if len(rest) > _LARGE_BYTES:
             self.flush()
 
     def flush(self) -> None:

@@ -35,9 +35,9 @@ from .messages import (
     Message,
     Open,
     Refused,
-    Reply,
     Request,
     failed,
+    reply_head,
 )
 from .steps import Steps
 from .timers import Deadlines
@@ -186,9 +186,10 @@ class AcceptedConnection(Connection):
             self._ended(id_, served)
 
     def _reply(self, id_: int, body: bytes) -> None:
-        if len(body) > self._max_body_bytes:
-            raise too_large(len(body), self._max_body_bytes)
-        self.send(Reply(id_, _Raw(body)))
+        size = len(body)
+        if size > self._max_body_bytes:
+            raise too_large(size, self._max_body_bytes)
+        self.push(reply_head(id_, size), body)
 
     def _expire(self, id_: int) -> None:
         served = self.served.get(id_)

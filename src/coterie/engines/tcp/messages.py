@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from struct import Struct
+from typing import Annotated
+
 import msgspec
 
 from ...context import Metadata
@@ -33,10 +36,14 @@ __all__ = [
     "encode",
     "failed",
     "failure_of",
+    "reply_head",
 ]
 
 MAGIC = "coterie"
 VERSION = 1
+
+Id = Annotated[int, msgspec.Meta(ge=0)]
+"""The number of a request or stream on its connection, chosen by the caller; it has 64 bits at most."""
 
 
 class Hello(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=0):
@@ -71,7 +78,7 @@ class Reject(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
 class Request(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
     """Call `target`. `timeout_ms` is the time that is left, 0 for no limit."""
 
-    id: int
+    id: Id
     target: str
     timeout_ms: int
     body: msgspec.Raw
@@ -81,14 +88,14 @@ class Request(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
 class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
     """The result of the request `id`."""
 
-    id: int
+    id: Id
     body: msgspec.Raw
 
 
 class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
     """The request or stream `id` ended with an error of its handler."""
 
-    id: int
+    id: Id
     code: str
     message: str
     hint: str
@@ -100,7 +107,7 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
 class Refused(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
     """The request or stream `id` reached no handler: `unavailable`, `overloaded` or `deadline_exceeded`."""
 
-    id: int
+    id: Id
     code: str
     message: str
 
@@ -108,13 +115,13 @@ class Refused(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
 class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
     """The caller of `id` has left. There is no answer."""
 
-    id: int
+    id: Id
 
 
 class Open(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
     """Call `target` for a stream, of which `credit` items may be sent for now."""
 
-    id: int
+    id: Id
     target: str
     timeout_ms: int
     credit: int
@@ -125,21 +132,21 @@ class Open(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
 class Item(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
     """The next item of the stream `id`."""
 
-    id: int
+    id: Id
     body: msgspec.Raw
 
 
 class Credit(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
     """So many more items of the stream `id` may be sent."""
 
-    id: int
+    id: Id
     items: int
 
 
 class End(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=12):
     """The stream `id` is complete."""
 
-    id: int
+    id: Id
 
 
 class Datagram(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=13):
@@ -183,6 +190,19 @@ Message = (
 encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(Message).decode
 """Raises `msgspec.DecodeError` for whatever is no message."""
+
+
+_pack_reply = Struct(">IBBBQ").pack
+_REPLY_HEAD_BYTES = 11
+
+
+def reply_head(id_: int, size: int) -> bytes:
+    """Return what goes before the body of a `Reply`, of `size` bytes: the frame's length included.
+
+    Replies are most of what a listener sends. The encoder would need two objects for each.
+    """
+    # An array of three: the tag 5, the id as an unsigned integer of 64 bits, and the body.
+    return _pack_reply(_REPLY_HEAD_BYTES + size, 0x93, 5, 0xCF, id_)
 
 
 def failed(id_: int, failure: Failure) -> Failed:
