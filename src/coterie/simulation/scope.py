@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .handles import Handle
+    from .network.stack import Stack
 
 __all__ = ["SCOPE", "Scope", "drop", "hold"]
 
@@ -19,7 +20,7 @@ SCOPE: ContextVar[Scope] = ContextVar("coterie_scope")
 class Scope:
     """Tags callbacks. While `gate` is set, the loop hands a callback to it instead of running it."""
 
-    __slots__ = ("backlog", "gate", "name", "number", "owner")
+    __slots__ = ("backlog", "gate", "name", "number", "owner", "stack")
 
     def __init__(self, name: str, number: int, owner: object = None) -> None:
         self.name = name
@@ -27,6 +28,8 @@ class Scope:
         """Names the scope in the trace; the same in every run of a universe."""
         self.owner = owner
         """The process that this is the scope of, or None for the world."""
+        self.stack: Stack | None = None
+        """The network stack that its code uses."""
         self.gate: Callable[[Scope, Handle], None] | None = None
         self.backlog: deque[Handle] = deque()
 

@@ -22,7 +22,7 @@ class Event:
     time_s: float
     host: str
     kind: str
-    """As `send`, `deliver`, `lost`, `start`, `exit`, `kill`, `fault`, `heal`, `note`."""
+    """`packet`, `lost`, `reset`, `start`, `exit`, `kill`, `pause`, `resume`, `fault`, `heal`, `note`, ..."""
     detail: dict[str, Any]
 
 
@@ -45,6 +45,11 @@ class Trace:
         """Mix in an event, and keep it when the trace is recorded. Details do not enter the hash."""
         self.count += 1
         self.hash = hash((self.hash, time_s, crc32(host.encode()), crc32(kind.encode())))
+        if self.recording:
+            self.events.append(Event(time_s, host, kind, detail))
+
+    def note(self, time_s: float, host: str, kind: str, **detail: Any) -> None:
+        """Keep an event that the hash knows by other means. Ask for `recording` first: it is quicker."""
         if self.recording:
             self.events.append(Event(time_s, host, kind, detail))
 

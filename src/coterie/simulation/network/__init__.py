@@ -1,0 +1,1 @@
+"""A simulated network: links, the kernels' side of sockets, and the loop's side of them."""
