@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 __all__ = ["Endpoint", "Router"]
 
+_MOST_AVOIDED = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -58,8 +60,9 @@ class Router:
 
     def failed(self, address: str, now: float) -> None:
         """Keep away from `address` for a while."""
-        if len(self._avoided) > 256:
-            self._avoided = {a: until for a, until in self._avoided.items() if until > now}
+        self._avoided.pop(address, None)
+        if len(self._avoided) >= _MOST_AVOIDED:
+            del self._avoided[next(iter(self._avoided))]  # The oldest: each is kept for as long.
         self._avoided[address] = now + self.avoid_s
 
     def worked(self, address: str) -> None:
