@@ -46,7 +46,7 @@ class Interval(msgspec.Struct, frozen=True, gc=False):
 
     `start` and `end` are the positions of its two records in the history, counted from 0; `end` is
     `NEVER` when the outcome is unknown. `argument` is the value that was invoked, `result` the value
-    of an `ok`.
+    of an `ok`. `end_ns` is the time of the completion, or None if there was none.
     """
 
     process: int | str
@@ -210,7 +210,7 @@ def _interval(operations: Sequence[Operation], start: int, end: int | None) -> I
         start,
         end if failed else NEVER,
         begun.time,
-        done.time if failed else None,
+        done.time,
         done.error,
     )
 

@@ -9,7 +9,12 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import InvalidArgument
+from .checkers.bank import check_bank
+from .checkers.convergence import check_convergence
+from .checkers.counter import check_counter
+from .checkers.mutex import check_mutex
 from .checkers.register import check_map, check_register
+from .checkers.sets import check_set
 from .operations import History, Operation
 from .verdict import Verdict
 
@@ -33,6 +38,13 @@ class Model:
 _ALL = (
     Model("register", "each key is a linearizable register: read, write, cas", check_register),
     Model("map", "each key is a linearizable register that may be absent: get, put, delete, cas", check_map),
+    Model("set", "what was added is in every later read, and reads grow: add, read", check_set),
+    Model("counter", "each read is the sum of what was added before: add, subtract, read", check_counter),
+    Model(
+        "mutex", "one holder at a time, rising tokens, no stale write: acquire, release, write", check_mutex
+    ),
+    Model("bank", "the total is conserved in each read: transfer, read", check_bank),
+    Model("convergence", "the last reads of all replicas agree: read, anything else", check_convergence),
 )
 
 MODELS: Mapping[str, Model] = MappingProxyType({model.name: model for model in _ALL})
