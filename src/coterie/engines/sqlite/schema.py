@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import quote
 
 from ...errors import CorruptData, InvalidConfiguration, Outcome, Unavailable
 from .config import SqliteConfig
@@ -66,12 +67,12 @@ def prepare(config: SqliteConfig) -> None:
     """Create the file if there is none, and make sure that it is one of ours. Needs the writer role."""
     path = config.path
     if path.is_dir():
-        raise InvalidConfiguration(f"{path} is a folder, not a file")
+        raise InvalidConfiguration(f"{path} is a folder, not a file", hint="name a file in it")
     if path.exists() and path.stat().st_size:
-        _check_header(path)
+        _look(path)
     with closing(connect(config, writer=True)) as connection:
         try:
-            if connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID:
+            if _is_ours(connection, path):
                 return
             # Created empty, then everything in one transaction: a crash leaves all of it or nothing.
             mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
@@ -88,23 +89,39 @@ def prepare(config: SqliteConfig) -> None:
             raise foreign(error, path) from error
 
 
-def _check_header(path: Path) -> None:
-    """Look at the file before SQLite does, which might change it: is it a database, ours, of this version?"""
+def _look(path: Path) -> None:
+    """Refuse a file that is not ours before SQLite opens it in earnest, which might change it.
+
+    An immutable file is neither locked nor recovered. It is not read with `open`: to close any
+    descriptor of a file drops all locks that this process has on it, and those of a connection that
+    reads it keep other processes from deleting the log that is written.
+    """
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except OSError as error:
-        raise InvalidConfiguration(f"{path} cannot be read: {error.strerror}") from error
-    if not header.startswith(b"SQLite format 3\0") or len(header) < 100:
+        address = f"file:{quote(str(path))}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(address, uri=True)) as connection:
+            _is_ours(connection, path)
+    except sqlite3.OperationalError as error:
+        raise InvalidConfiguration(
+            f"{path} cannot be read: {error}", hint="may this user read it?"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorname.startswith("SQLITE_CORRUPT"):
+            return  # Or its writer died in a checkpoint, and the log, which was not looked at, mends it.
         raise CorruptData(
-            f"{path} is no SQLite database, or a damaged one; it was left as it is",
+            f"{path} is no SQLite database, or a damaged one; it was left as it is ({error})",
             hint="restore it from a backup, or name another file",
-        )
-    version = int.from_bytes(header[60:64], "big")
-    application = int.from_bytes(header[68:72], "big")
+        ) from error
+
+
+def _is_ours(connection: sqlite3.Connection, path: Path) -> bool:
+    """Whether our tables are in the file; raises if others are, or ours of a newer version."""
+    application, version, tables = (
+        connection.execute(question).fetchone()[0]
+        for question in ("PRAGMA application_id", "PRAGMA user_version", "SELECT count(*) FROM sqlite_master")
+    )
     if application != APPLICATION_ID:
-        if application == 0 and version == 0 and _is_empty(path):
-            return
+        if application == 0 and version == 0 and tables == 0:
+            return False  # What a crash leaves right after the file was created.
         raise InvalidConfiguration(
             f"{path} is a database of another program; it was left as it is", hint="name another file"
         )
@@ -113,16 +130,7 @@ def _check_header(path: Path) -> None:
             f"{path} was written by a newer Coterie (format {version}, this one knows {SCHEMA_VERSION})",
             hint="upgrade Coterie on this machine; the file was left as it is",
         )
-
-
-def _is_empty(path: Path) -> bool:
-    """Whether a database has no table: what a crash leaves right after the file was created."""
-    with closing(sqlite3.connect(path)) as connection:
-        try:
-            found = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        except sqlite3.Error as error:
-            raise foreign(error, path) from error
-    return bool(found[0] == 0)
+    return True
 
 
 def _why_not(path: Path) -> str | None:
