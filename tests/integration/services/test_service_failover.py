@@ -97,7 +97,7 @@ async def test_calls_go_elsewhere_while_a_node_drains(nodes: Nodes) -> None:
     await eventually(lambda: nodes.applied.total() == 32)
     draining = asyncio.ensure_future(nodes.place.listeners["b"].drain(20))
     await asyncio.sleep(0)
-    assert set(await nodes.ask(100)) == {"a", "c"}
+    assert "b" not in await nodes.ask(100)  # Of the others, the one with fewer calls under way gets all.
     for service in nodes.services.values():
         service.release.set()
     assert set(await asyncio.gather(*accepted)) == {"a", "b", "c"}
