@@ -89,7 +89,8 @@ class Codec(Generic[T]):
     def decode(self, data: Buffer) -> T:
         """Return the value that msgpack `data` holds; raise `InvalidArgument` when it is of another type."""
         try:
-            return cast("T", self._from_msgpack(data))
+            value: T = self._from_msgpack(data)
+            return value
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"not a valid {type_name(self.type)}: {error}") from error
 
@@ -100,7 +101,8 @@ class Codec(Generic[T]):
     def decode_json(self, data: Buffer | str) -> T:
         """Return the value that JSON `data` holds; raise `InvalidArgument` when it is of another type."""
         try:
-            return cast("T", self._from_json(data))
+            value: T = self._from_json(data)
+            return value
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InvalidArgument(f"not a valid {type_name(self.type)}: {error}") from error
 

@@ -120,28 +120,31 @@ class ServiceBinding:
     ) -> Any:
         """Call `method` for the code that runs in `here`, and return its result."""
         now = self._time()
-        deadline = now + self._config.timeout_s
-        if here.deadline is not None and here.deadline < deadline:
-            deadline = here.deadline
-            if deadline <= now:
+        timeout_s = self._config.timeout_s
+        if here.deadline is not None and here.deadline < now + timeout_s:
+            timeout_s = here.deadline - now
+            if timeout_s <= 0:
                 raise _too_late(method, Outcome.NOT_APPLIED)
         arguments = _bound(method, args, kwargs)
         if self._instance is not None:
-            return await self._call_here(method, arguments, here, deadline)
+            return await self._call_here(method, arguments, here, now + timeout_s)
         body = method.encode_arguments(arguments)
-        metadata = _outgoing(here.metadata)
+        metadata = None if here.metadata is None else _outgoing(here.metadata)
+        deadline = now + timeout_s
         tried: list[str] = []
         while True:
-            endpoint = await self._endpoint(tried, deadline)
+            endpoint = self._choose(tried)
+            if endpoint is None:
+                endpoint = await self._endpoint(tried, deadline)
+                timeout_s = deadline - self._time()
             channel = self._channels.get(endpoint.address)
             try:
-                reply = await channel.request(
-                    method.target, body, timeout_s=deadline - self._time(), metadata=metadata
-                )
+                reply = await channel.request(method.target, body, timeout_s=timeout_s, metadata=metadata)
             except Failure as failure:
                 raise self._errors.from_failure(failure) from None
             except Unavailable as error:
                 self._give_up_or_retry(error, endpoint, tried)
+                timeout_s = deadline - self._time()
             else:
                 if tried:
                     self._router.worked(endpoint.address)
@@ -187,20 +190,30 @@ class ServiceBinding:
         self._router.failed(endpoint.address, self._time())
         tried.append(endpoint.address)
 
+    def _choose(self, tried: list[str]) -> Endpoint | None:
+        endpoints = self._directory.endpoints(self.spec.name)
+        if len(endpoints) == 1 and not tried:
+            return endpoints[0]
+        return self._router.choose(
+            endpoints,
+            tried,
+            now=self._time(),
+            chance=self._entropy.random(),
+            pending=self._channels.pending,
+        )
+
     async def _endpoint(self, tried: list[str], deadline: float) -> Endpoint:
+        """Return the endpoint for the next attempt, and wait for one while there is hope."""
         patience = 0.0
         wait_s = 0.005
         while True:
-            endpoints = self._directory.endpoints(self.spec.name)
-            now = self._time()
-            chosen = self._router.choose(
-                endpoints, tried, now=now, chance=self._entropy.random(), pending=self._channels.pending
-            )
+            chosen = self._choose(tried)
             if chosen is not None:
                 return chosen
+            now = self._time()
             patience = patience or min(deadline, now + self._config.patience_s)
             if now >= patience:
-                raise self._nobody(endpoints)
+                raise self._nobody(self._directory.endpoints(self.spec.name))
             tried.clear()  # All were tried: begin again after a pause, or as soon as the view changes.
             wait_s = min(wait_s * 2, 0.25, patience - now)
             try:
