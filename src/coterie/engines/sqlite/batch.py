@@ -7,7 +7,7 @@ writes. If the transaction itself fails, none of the batch was applied.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from ...errors import Conflict, CoterieError, Fenced, LeaseLost, NotFound
 from ...ports.clock import Clock
 from ...ports.log import Record
-from ...ports.store import Change, Commit, Fence, Put
+from ...ports.store import ABSENT, Change, Commit, Put
 from .operations import (
     Append,
     CreateTopic,
@@ -39,6 +39,11 @@ _PUT = (
     " SET value = excluded.value, version = excluded.version, lease = excluded.lease"
 )
 _VERSION = "SELECT version FROM kv WHERE key = ?"
+_MAX_VERSIONS = 8192
+"""How many keys' versions each of the two generations in memory holds, but for those of one batch."""
+_FENCE = (
+    "INSERT INTO fences VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET token = max(token, excluded.token)"
+)
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -47,11 +52,18 @@ class Applied:
     """What a batch did: a result for each operation, and what watchers and waiting readers must learn."""
 
     results: list[Result] = field(default_factory=list)
-    commits: list[tuple[int, tuple[Change, ...]]] = field(default_factory=list)
+    commits: list[tuple[int, Sequence[Put], Sequence[str]]] = field(default_factory=list)
+    """The revision, what was put, and which keys went."""
     appended: dict[tuple[str, int], int] = field(default_factory=dict)
     """By topic and partition the next offset; -1 for a topic that was deleted."""
     next_expiry: float | None = None
     """When the first lease ends, in seconds since boot."""
+
+    def changes(self) -> Iterator[tuple[int, tuple[Change, ...]]]:
+        """Yield the revision and the changes of each commit. Only watchers need them, so only they pay."""
+        for revision, puts, gone in self.commits:
+            put = [Change(put.key, put.value, revision) for put in puts]
+            yield revision, (*put, *(Change(key, None, revision) for key in gone))
 
 
 @dataclass(slots=True)
@@ -69,9 +81,14 @@ class Applier:
         self._clock = clock
         self._boot = boot
         self._applied = Applied()
-        self._blind: list[tuple[str, bytes, int, int]] = []
+        self._puts: list[tuple[str, bytes, int, int]] = []
+        # The versions of the keys used last, 0 for an absent one, so that a compare-and-set of them costs
+        # no query. Nobody else writes to the file while this process holds the writer role. A generation
+        # that is full becomes the older one, and what nobody used since is forgotten with it.
+        self._versions: dict[str, int] = {}
+        self._older_versions: dict[str, int] = {}
         self._do: dict[type, Callable[[Any], Result]] = {
-            DoCommit: lambda op: self._commit(op.commit),
+            DoCommit: self._commit,
             Grant: self._grant,
             Renew: self._renew,
             Revoke: self._revoke,
@@ -84,7 +101,9 @@ class Applier:
         self._load()
 
     def _load(self) -> None:
-        self._blind.clear()
+        self._puts.clear()
+        self._versions.clear()
+        self._older_versions.clear()
         meta = dict(self._execute("SELECT name, value FROM meta"))
         self._revision: int = meta["revision"]
         self._next_lease: int = meta["next_lease"]
@@ -133,6 +152,8 @@ class Applier:
         transaction. Raises `sqlite3.Error` when nothing of the batch was applied.
         """
         applied = self._applied = Applied()
+        if len(self._versions) > _MAX_VERSIONS:
+            self._older_versions, self._versions = self._versions, {}
         try:
             self._execute("BEGIN IMMEDIATE")
             for operation in operations:
@@ -170,41 +191,48 @@ class Applier:
         self._execute("DELETE FROM sessions WHERE seen < ?", (self._clock.time() - unseen_s,))
 
     def _flush(self) -> None:
-        # Writes without conditions wait here and go to SQLite together: half the cost of one at a time.
-        if self._blind:
-            self._sql.executemany(_PUT, self._blind)
-            self._blind.clear()
+        # Puts wait here and go to SQLite together: half the cost of one at a time.
+        if self._puts:
+            self._sql.executemany(_PUT, self._puts)
+            self._puts.clear()
 
     # Keys
 
-    def _commit(self, commit: Commit) -> int:
-        puts = commit.puts
-        if len(puts) == 1 and not (commit.deletes or commit.checks or commit.fences or puts[0].lease):
-            put = puts[0]
-            self._revision += 1
-            self._blind.append((put.key, put.value, self._revision, 0))
-            self._applied.commits.append((self._revision, (Change(put.key, put.value, self._revision),)))
-            return self._revision
-        self._flush()
+    def _commit(self, operation: DoCommit) -> int:
+        commit = operation.commit
+        puts, deletes = commit.puts, commit.deletes
         self._check(commit)
-        if not puts and not commit.deletes:
-            self._fence(commit.fences)
-            return self._revision
         revision = self._revision + 1
-        changes = self._write(puts, revision)
-        for key in commit.deletes:
-            if self._execute("DELETE FROM kv WHERE key = ?", (key,)).rowcount:
-                changes.append(Change(key, None, revision))
-        self._fence(commit.fences)
-        if changes:
+        for put in puts:
+            self._puts.append((put.key, put.value, revision, put.lease))
+            self._versions[put.key] = revision
+        gone = [key for key in deletes if self._delete(key)] if deletes else ()
+        for fence in commit.fences:
+            self._execute(_FENCE, (fence.name, fence.token))
+        if puts or gone:
             self._revision = revision
-            self._applied.commits.append((revision, tuple(changes)))
+            self._applied.commits.append((revision, puts, gone))
         return self._revision
 
-    def _write(self, puts: Sequence[Put], revision: int) -> list[Change]:
-        for put in puts:
-            self._execute(_PUT, (put.key, put.value, revision, put.lease))
-        return [Change(put.key, put.value, revision) for put in puts]
+    def _delete(self, key: str) -> bool:
+        """Delete an entry; return whether there was one."""
+        if not self._version(key):
+            return False
+        self._flush()
+        self._execute("DELETE FROM kv WHERE key = ?", (key,))
+        self._versions[key] = ABSENT
+        return True
+
+    def _version(self, key: str) -> int:
+        version = self._versions.get(key)
+        if version is None:
+            version = self._older_versions.get(key)
+            if version is None:
+                # What waits to be put is among the versions, so the file knows the rest.
+                row = self._execute(_VERSION, (key,)).fetchone()
+                version = ABSENT if row is None else row[0]
+            self._versions[key] = version
+        return version
 
     def _check(self, commit: Commit) -> None:
         for fence in commit.fences:
@@ -212,21 +240,12 @@ class Applier:
             if row is not None and row[0] > fence.token:
                 raise Fenced(f"the fence {fence.name!r} has seen token {row[0]}, later than {fence.token}")
         for check in commit.checks:
-            row = self._execute(_VERSION, (check.key,)).fetchone()
-            version = 0 if row is None else row[0]
+            version = self._version(check.key)
             if version != check.version:
                 raise Conflict(f"{check.key!r} is at version {version}, not {check.version}")
         for put in commit.puts:
             if put.lease:
                 self._live(put.lease)
-
-    def _fence(self, fences: Sequence[Fence]) -> None:
-        for fence in fences:
-            self._execute(
-                "INSERT INTO fences VALUES (?, ?)"
-                " ON CONFLICT (name) DO UPDATE SET token = max(token, excluded.token)",
-                (fence.name, fence.token),
-            )
 
     # Leases
 
@@ -273,8 +292,8 @@ class Applier:
             if keys:
                 self._revision += 1
                 self._execute("DELETE FROM kv WHERE lease = ? AND lease != 0", (id_,))
-                changes = tuple(Change(key, None, self._revision) for key in keys)
-                self._applied.commits.append((self._revision, changes))
+                self._versions.update(dict.fromkeys(keys, ABSENT))
+                self._applied.commits.append((self._revision, (), keys))
 
     # Topics
 

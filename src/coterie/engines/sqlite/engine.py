@@ -254,7 +254,8 @@ class SqliteEngine:
             self._settled.set_result(None)
 
     def _publish(self, applied: Applied) -> None:
-        self.hub.publish(applied.commits)
+        if self.hub.watches:
+            self.hub.publish(applied.changes())
         if applied.appended:
             self.hub.appended(applied.appended)
 

@@ -39,10 +39,9 @@ class Hub:
 
     def publish(self, commits: Commits) -> None:
         """Tell the watches of commits, in their order."""
-        if self.watches:
-            for revision, changes in commits:
-                for watch in self.watches:
-                    watch.offer(revision, changes)
+        for revision, changes in commits:
+            for watch in self.watches:
+                watch.offer(revision, changes)
 
     def appended(self, ends: Mapping[tuple[str, int], int]) -> None:
         """Wake those who wait for records in these partitions."""
@@ -101,11 +100,14 @@ class SqliteWatch:
         self._buffered = 0
         self._lost = True
         self._closed = False
+        self._seen = 0
+        """The revision of the last snapshot. News of what is in it may come after it."""
+        self._following: asyncio.Future[None] | None = None
         self._news = asyncio.Event()
 
     def offer(self, revision: int, changes: tuple[Change, ...]) -> None:
         """Take what of a commit is under the prefix."""
-        if self._lost:
+        if self._lost or revision <= self._seen:
             return
         mine = tuple(change for change in changes if change.key.startswith(self.prefix))
         if mine:
@@ -121,6 +123,8 @@ class SqliteWatch:
         self._buffer.clear()
         self._buffered = 0
         self._news.set()
+        if self._following is not None:
+            self._following.cancel()
 
     def __aiter__(self) -> Self:
         return self
@@ -129,14 +133,9 @@ class SqliteWatch:
         while not self._closed:
             self._check()
             if self._lost:
-                self._hub.watches[self] = None
-                self._lost = False
-                await self._source.follow(self.prefix)
-                if self._lost or self._closed:
-                    continue  # The connection was lost meanwhile.
-                snapshot = self._source.snapshot(self.prefix)
-                while self._buffer and self._buffer[0].revision <= snapshot.revision:
-                    self._buffered -= len(self._buffer.popleft().changes)
+                snapshot = await self._begin()
+                if snapshot is None:
+                    continue
                 return snapshot
             if self._buffer:
                 batch = self._buffer.popleft()
@@ -146,11 +145,32 @@ class SqliteWatch:
             await self._news.wait()
         raise StopAsyncIteration
 
+    async def _begin(self) -> Batch | None:
+        """Return a snapshot, or None when track was lost again meanwhile."""
+        self._hub.watches[self] = None
+        self._lost = False
+        following = self._following = asyncio.ensure_future(self._source.follow(self.prefix))
+        try:
+            await asyncio.wait([following])
+            if self._lost:
+                return None
+            following.result()
+            snapshot = self._source.snapshot(self.prefix)
+        except BaseException:
+            self.lose_track()  # Cancelled, or the file cannot be read: whoever asks again begins anew.
+            raise
+        finally:
+            following.cancel()
+            self._following = None
+        self._seen = snapshot.revision
+        while self._buffer and self._buffer[0].revision <= snapshot.revision:
+            self._buffered -= len(self._buffer.popleft().changes)
+        return snapshot
+
     async def aclose(self) -> None:
         self._closed = True
         self._hub.watches.pop(self, None)
-        self._buffer.clear()
-        self._news.set()
+        self.lose_track()
 
     async def __aenter__(self) -> Self:
         return self

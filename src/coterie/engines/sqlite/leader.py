@@ -88,8 +88,11 @@ class _Peer(Link):
         """Send what of `applied` this process follows."""
         commits = []
         if self.prefixes:
-            for revision, changes in applied.commits:
-                mine = [(c.key, c.value) for c in changes if c.key.startswith(self.prefixes)]
+            for revision, puts, gone in applied.commits:
+                mine: list[tuple[str, bytes | None]] = [
+                    (put.key, put.value) for put in puts if put.key.startswith(self.prefixes)
+                ]
+                mine += [(key, None) for key in gone if key.startswith(self.prefixes)]
                 if mine:
                     commits.append((revision, mine))
         if not commits and not applied.appended:
