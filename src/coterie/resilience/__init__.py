@@ -1,4 +1,4 @@
-"""Calls that survive: retries within a budget, breakers, limits, balancing. Usable alone."""
+"""Calls that survive: deadlines, retries within a budget, breakers, limits, balancing. Usable alone."""
 
 from .balance import (
     Balancer,
@@ -13,9 +13,14 @@ from .balance import (
 )
 from .breaker import Breaker, BreakerConfig, BreakerState
 from .budget import Retry, RetryBudget, RetryBudgetConfig
+from .deadlines import check_deadline, deadline, remaining_s
 from .ejection import Ejection, EjectionConfig
+from .events import Listener, PolicyEvent, PolicyEventKind
+from .guard import Guard
 from .latency import PeakEwma, Quantiles
 from .limit import AdaptiveLimit, AdaptiveLimitConfig
+from .limiter import Limiter
+from .policy import Hedge, Policy
 from .queue import AdmissionQueue, Priority, QueueConfig, Waiting
 from .rate import Gcra, Rate, TokenBucket
 
@@ -31,10 +36,17 @@ __all__ = [
     "Ejection",
     "EjectionConfig",
     "Gcra",
+    "Guard",
+    "Hedge",
     "LeastRequests",
+    "Limiter",
+    "Listener",
     "Loads",
     "Local",
     "PeakEwma",
+    "Policy",
+    "PolicyEvent",
+    "PolicyEventKind",
     "PowerOfTwo",
     "Priority",
     "Quantiles",
@@ -48,4 +60,7 @@ __all__ = [
     "TokenBucket",
     "Waiting",
     "Weighted",
+    "check_deadline",
+    "deadline",
+    "remaining_s",
 ]
