@@ -67,9 +67,8 @@ async def test_the_log_of_a_new_writer_is_not_deleted_by_a_process_that_leaves(t
         assert await leaving.close() == 0
         await writer.put("after", "")
         await writer.kill()
-        heir = await Process.start(tmp_path / "a.db")
-        assert await heir.ask("keys", "") == ["after", "before"]
-        await heir.kill()
+        async with processes(tmp_path / "a.db", 1) as (heir,):
+            assert await heir.ask("keys", "") == ["after", "before"]
 
 
 async def test_a_stopped_writer_leaves_outcomes_unknown_and_then_goes_on(tmp_path: Path) -> None:
