@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ..errors import InvalidArgument
+from .checkers.append import check_append
 from .checkers.bank import check_bank
 from .checkers.convergence import check_convergence
 from .checkers.counter import check_counter
@@ -42,6 +43,9 @@ _ALL = (
     Model("counter", "each read is the sum of what was added before: add, subtract, read", check_counter),
     Model(
         "mutex", "one holder at a time, rising tokens, no stale write: acquire, release, write", check_mutex
+    ),
+    Model(
+        "append", "transactions that append to lists and read them keep to an isolation level", check_append
     ),
     Model("bank", "the total is conserved in each read: transfer, read", check_bank),
     Model("convergence", "the last reads of all replicas agree: read, anything else", check_convergence),
