@@ -59,6 +59,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Interleaves scopes at random when it is set."""
         self.unhandled: list[dict[str, Any]] = []
         """The contexts of exceptions that nobody caught, each with the name of its `scope`."""
+        self.on_exit: Callable[[Scope, BaseException], object] | None = None
+        """Told of `SystemExit` in a scope other than the world's, which ends that process and no other."""
         self._world_context = contextvars.copy_context()
         self._world_context.run(SCOPE.set, self.world)
         self._now = start_s
@@ -241,6 +243,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         mixed = self._hash
         try:
             while not self._stopping:
+                if self.events > self.max_events:
+                    self._exhausted()
                 if ready:
                     self._now = now = self._now + PASS_S
                 else:
@@ -263,15 +267,8 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                     self.events += 1
                     try:
                         handle.context.run(callback, *handle.args)
-                    except (SystemExit, KeyboardInterrupt):
-                        raise
                     except BaseException as error:  # noqa: BLE001 - as asyncio does: a callback harms no other
                         self.callback_failed(error, handle)
-                if self.events > self.max_events:
-                    raise BudgetExhausted(
-                        f"the universe used more than {self.max_events:,} events in {self._now:.3f} s",
-                        hint="does something spin without waiting? Otherwise raise max_events",
-                    )
         finally:
             self._hash = mixed
 
@@ -293,6 +290,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._now = max(self._now, when)
         return self._now
 
+    def _exhausted(self) -> None:
+        raise BudgetExhausted(
+            f"the universe used more than {self.max_events:,} events in {self._now:.3f} s",
+            hint="does something spin without waiting? Otherwise raise max_events",
+        )
+
     def _interleave(self, stream: Stream) -> None:
         """Merge the ready callbacks of the scopes at random; each scope's own stay in their order."""
         ready = self._ready
@@ -312,7 +315,12 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     # What goes wrong, and the rest of what a loop must have.
 
     def callback_failed(self, error: BaseException, handle: Handle) -> None:
-        """Report an exception that a callback raised."""
+        """Report an exception that a callback raised; let those that end a process end it."""
+        if isinstance(error, (SystemExit, KeyboardInterrupt)):
+            if self.on_exit is None or handle.scope is self.world:
+                raise error
+            self.on_exit(handle.scope, error)
+            return
         self.call_exception_handler(
             {"message": f"Exception in callback {handle.callback!r}", "exception": error, "handle": handle}
         )

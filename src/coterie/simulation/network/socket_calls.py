@@ -148,6 +148,17 @@ class SocketCalls(VirtualLoop):
     def set_default_executor(self, executor: Any) -> None:
         """Executors are not used."""
 
+    # Signals reach the process whose code asked for them; `World.signal` sends them.
+
+    def add_signal_handler(self, sig: int, callback: Callable[[*Ts], object], *args: *Ts) -> None:
+        table = getattr(self.scope.owner, "signals", None)
+        if table is not None:
+            table[int(sig)] = (callback, args)
+
+    def remove_signal_handler(self, sig: int) -> bool:
+        table = getattr(self.scope.owner, "signals", None)
+        return table is not None and table.pop(int(sig), None) is not None
+
     # What is refused.
 
     async def subprocess_exec(self, protocol_factory: Any, *args: Any, **kwargs: Any) -> Any:

@@ -209,6 +209,11 @@ class Endpoint:
         if self.on_writable is not None:
             self.on_writable()
 
+    def break_off(self) -> None:
+        """Fail at both ends at once, as when something in between sends a reset to each."""
+        for end in (self, self.peer):
+            end.fail(os_error(errno.ECONNRESET))
+
     def _transmit(self, payload: bytes) -> None:
         loop = self.stack.fabric.loop
         now = loop.time()

@@ -1,0 +1,77 @@
+"""What a program sees of the machine it runs on: clocks, entropy, names and numbers."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+from .tape import Tape
+
+if TYPE_CHECKING:
+    from .disk import Disk
+    from .loop import VirtualLoop
+
+__all__ = ["EPOCH_S", "Environment", "HostClock"]
+
+EPOCH_S = 1_767_225_600.0
+"""When every universe begins by true time: 2026-01-01 00:00:00 UTC, in seconds since 1970."""
+
+
+class HostClock:
+    """The clocks of one machine. True time is that of the loop, from 0.
+
+    `drift_ppm` (parts in a million) makes both clocks run fast or slow, `offset_s` sets the wall clock
+    off. Timers follow true time.
+    """
+
+    __slots__ = ("_base_monotonic_s", "_base_s", "_base_wall_s", "_loop", "_rate", "offset_s")
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.offset_s = 0.0
+        self._rate = 1.0
+        self._base_s = 0.0
+        self._base_monotonic_s = 0.0
+        self._base_wall_s = EPOCH_S
+
+    @property
+    def drift_ppm(self) -> float:
+        return (self._rate - 1.0) * 1e6
+
+    def wall(self) -> float:
+        """Return seconds since 1970-01-01 UTC, as this machine believes."""
+        return self._base_wall_s + (self._loop.time() - self._base_s) * self._rate + self.offset_s
+
+    def monotonic(self) -> float:
+        """Return seconds since the universe began, by this machine's oscillator."""
+        return self._base_monotonic_s + (self._loop.time() - self._base_s) * self._rate
+
+    def set(self, *, offset_s: float | None = None, drift_ppm: float | None = None) -> None:
+        """Jump the wall clock to an offset from true time, or change the rate from here on."""
+        if drift_ppm is not None:
+            now = self._loop.time()
+            wall = self.wall() - self.offset_s
+            self._base_monotonic_s, self._base_wall_s, self._base_s = self.monotonic(), wall, now
+            self._rate = 1.0 + drift_ppm / 1e6
+        if offset_s is not None:
+            # What drift has added up to is gone as well: this is what a clock that is set does.
+            self._base_wall_s = EPOCH_S + self._base_s
+            self._base_wall_s += (self._loop.time() - self._base_s) * (1.0 - self._rate)
+            self.offset_s = offset_s
+
+
+class Environment:
+    """The machine as the code of one scope sees it. The world has one as well."""
+
+    def __init__(
+        self, loop: VirtualLoop, tape: Tape, name: str, number: int, disk: Disk | None = None
+    ) -> None:
+        self.hostname = name
+        self.pid = 1000 + number
+        self.clock = HostClock(loop)
+        self.disk = disk
+        self.random = random.Random(tape.stream(f"entropy/{name}").seed())  # noqa: S311 - repeatable is the point
+
+    def entropy(self, size: int) -> bytes:
+        """Return `size` bytes: what the machine's `urandom` gives."""
+        return self.random.randbytes(size)
