@@ -16,7 +16,7 @@ import msgspec
 from ...errors import Conflict, CoterieError, Fenced, LeaseLost, NotFound
 from ...ports.clock import Clock
 from ...ports.log import Record
-from ...ports.store import ABSENT, Change, Commit, Put
+from ...ports.store import ABSENT, Change, Fence, Put
 from .operations import (
     Append,
     CreateTopic,
@@ -81,6 +81,8 @@ class Applier:
         self._clock = clock
         self._boot = boot
         self._applied = Applied()
+        self._stale = True
+        """Whether what is in memory may not be what the file has."""
         self._puts: list[tuple[str, bytes, int, int]] = []
         # The versions of the keys used last, 0 for an absent one, so that a compare-and-set of them costs
         # no query. Nobody else writes to the file while this process holds the writer role. A generation
@@ -122,12 +124,14 @@ class Applier:
         }
         if meta["boot"] != self._boot:
             self._after_boot()
+        self._stale = False
 
     def _after_boot(self) -> None:
         # Time since boot began anew, so what is left of each lease is not known: each gets its full time.
         now = self._clock.boottime()
         self._execute("BEGIN IMMEDIATE")
         self._execute("UPDATE leases SET ends = ? + ttl_s", (now,))
+        self._execute("DELETE FROM sessions")  # No process outlived the boot.
         self._execute("UPDATE meta SET value = ? WHERE name = 'boot'", (self._boot,))
         self._execute("COMMIT")
         for lease in self._leases.values():
@@ -152,19 +156,22 @@ class Applier:
         transaction. Raises `sqlite3.Error` when nothing of the batch was applied.
         """
         applied = self._applied = Applied()
+        if self._stale:
+            self._load()
         if len(self._versions) > _MAX_VERSIONS:
             self._older_versions, self._versions = self._versions, {}
         try:
             self._execute("BEGIN IMMEDIATE")
+            do, results = self._do, applied.results
             for operation in operations:
                 try:
-                    applied.results.append(self._do[type(operation)](operation))
+                    results.append(do[type(operation)](operation))
                 except CoterieError as error:
-                    applied.results.append(failed(error))
+                    results.append(failed(error))
             self._flush()
             if self._revision != self._stored_revision:
                 self._execute("UPDATE meta SET value = ? WHERE name = 'revision'", (self._revision,))
-            sessions = remember(applied.results)
+            sessions = remember(results)
             if sessions:
                 self._store_sessions(sessions)
             self._execute("COMMIT")
@@ -176,19 +183,20 @@ class Applier:
         return applied
 
     def _roll_back(self) -> None:
+        self._stale = True
         if self._sql.in_transaction:
             self._execute("ROLLBACK")
         self._load()
 
     def _store_sessions(self, sessions: Sequence[tuple[str, bytes]]) -> None:
-        now = self._clock.time()
+        now = self._clock.monotonic()
         self._sql.executemany(
             "INSERT OR REPLACE INTO sessions VALUES (?, ?, ?)", [(id_, now, blob) for id_, blob in sessions]
         )
 
     def forget_sessions(self, unseen_s: float) -> None:
         """Delete the sessions that did nothing for so long."""
-        self._execute("DELETE FROM sessions WHERE seen < ?", (self._clock.time() - unseen_s,))
+        self._execute("DELETE FROM sessions WHERE seen < ?", (self._clock.monotonic() - unseen_s,))
 
     def _flush(self) -> None:
         # Puts wait here and go to SQLite together: half the cost of one at a time.
@@ -201,7 +209,15 @@ class Applier:
     def _commit(self, operation: DoCommit) -> int:
         commit = operation.commit
         puts, deletes = commit.puts, commit.deletes
-        self._check(commit)
+        if commit.fences:
+            self._check_fences(commit.fences)
+        for check in commit.checks:
+            version = self._version(check.key)
+            if version != check.version:
+                raise Conflict(f"{check.key!r} is at version {version}, not {check.version}")
+        for put in puts:
+            if put.lease:
+                self._live(put.lease)
         revision = self._revision + 1
         for put in puts:
             self._puts.append((put.key, put.value, revision, put.lease))
@@ -234,18 +250,11 @@ class Applier:
             self._versions[key] = version
         return version
 
-    def _check(self, commit: Commit) -> None:
-        for fence in commit.fences:
+    def _check_fences(self, fences: Sequence[Fence]) -> None:
+        for fence in fences:
             row = self._execute("SELECT token FROM fences WHERE name = ?", (fence.name,)).fetchone()
             if row is not None and row[0] > fence.token:
                 raise Fenced(f"the fence {fence.name!r} has seen token {row[0]}, later than {fence.token}")
-        for check in commit.checks:
-            version = self._version(check.key)
-            if version != check.version:
-                raise Conflict(f"{check.key!r} is at version {version}, not {check.version}")
-        for put in commit.puts:
-            if put.lease:
-                self._live(put.lease)
 
     # Leases
 

@@ -38,10 +38,21 @@ class SqliteConfig:
         """Return the configuration that `url` stands for: `sqlite:///relative.db`, `sqlite:////absolute.db`."""
         parts = urlsplit(url)
         path = unquote(parts.path)
-        if parts.scheme != "sqlite" or parts.netloc or not path.startswith("/") or len(path) < 2:
+        if (
+            parts.scheme != "sqlite"
+            or parts.netloc
+            or not path.startswith("/")
+            or len(path) < 2
+            or "\0" in path
+        ):
             raise InvalidConfiguration(
                 f"{url!r} names no SQLite file",
                 hint="write sqlite:///relative/path.db or sqlite:////absolute/path.db",
+            )
+        if path == "/:memory:":
+            raise InvalidConfiguration(
+                f"{url!r} would be a database of one connection, which nothing outlives",
+                hint="memory: is the engine that keeps nothing",
             )
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         synchronous = options.pop("synchronous", "full").lower()

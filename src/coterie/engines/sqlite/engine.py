@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 
 from ...errors import CoterieError, InvalidConfiguration, Outcome, Overloaded, Unavailable
@@ -50,7 +52,8 @@ class SqliteEngine:
     name = "sqlite"
 
     def __init__(self, config: SqliteConfig, clock: Clock, entropy: Entropy) -> None:
-        self.config = config
+        # One file has one name, whichever way it is reached and wherever this process goes: its lock has it.
+        config = self.config = replace(config, path=Path(os.path.realpath(config.path)))
         self.hub = Hub()
         self._clock = clock
         self._entropy = entropy
@@ -62,7 +65,7 @@ class SqliteEngine:
         self._follower: Follower | None = None
         self._asked: dict[int, _Asked] = {}
         self._unsent: deque[int] = deque()
-        self._in_flight = 0
+        self._in_flight: set[int] = set()
         self._last_number = 0
         self._sweeper: asyncio.TimerHandle | None = None
         self._settled: asyncio.Future[None] = self._loop.create_future()
@@ -71,6 +74,7 @@ class SqliteEngine:
         self._trouble = ""
         self._closing = False
         self._all_answered: asyncio.Future[None] | None = None
+        self._ending: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """Take a role and open the file for reading. Raises as `open_engine` says."""
@@ -97,49 +101,50 @@ class SqliteEngine:
 
     def ask(self, operation: Operation) -> asyncio.Future[int]:
         """Have `operation` done by the writer, and return the future of its result or error."""
-        if self._closing:
+        if self._ending is not None:
             raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
-        if len(self._asked) >= self.config.max_queue:
-            raise Overloaded(f"{len(self._asked)} operations wait to be written", hint="write less at once")
-        number = self._last_number = self._last_number + 1
         future: asyncio.Future[int] = self._loop.create_future()
-        asked = self._asked[number] = _Asked(operation, future, self._time())
+        leader = self._leader
+        if leader is not None:
+            # It lives and dies with this process, so it needs no number to be asked for again under.
+            if leader.writer.queued >= self.config.max_queue:
+                raise self._overloaded(leader.writer.queued)
+            leader.submit(operation, _resolve, future)
+            return future
+        if len(self._asked) >= self.config.max_queue:
+            raise self._overloaded(len(self._asked))
+        number = self._last_number = self._last_number + 1
+        self._asked[number] = _Asked(operation, future, self._time())
         if self._sweeper is None:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
-        if self._leader is not None:
-            asked.sent = True
-            self._leader.submit(operation, self._answered, number)
-        else:
-            self._unsent.append(number)
-            self._send_unsent()
+        self._unsent.append(number)
+        self._send_unsent()
         return future
+
+    @staticmethod
+    def _overloaded(waiting: int) -> Overloaded:
+        return Overloaded(f"{waiting} operations wait to be written", hint="write less at once")
 
     def _send_unsent(self) -> None:
         follower = self._follower
         if follower is None:
             return
-        while self._unsent and self._in_flight < self.config.max_unanswered:
+        while self._unsent and len(self._in_flight) < self.config.max_unanswered:
             number = self._unsent.popleft()
             asked = self._asked.get(number)
             if asked is not None:
                 asked.sent = True
-                self._in_flight += 1
+                self._in_flight.add(number)
                 follower.do(asked.operation, number, next(iter(self._asked)) - 1)
 
     def _answered(self, number: int, result: Result) -> None:
         asked = self._asked.pop(number, None)
         if asked is None:
             return  # Given up before.
-        if self._follower is not None:
-            self._in_flight -= 1
-            if self._unsent:
-                self._send_unsent()
-        future = asked.future
-        if not future.done():
-            if isinstance(result, Failed):
-                future.set_exception(error_of(result))
-            else:
-                future.set_result(result)
+        self._in_flight.discard(number)
+        if self._unsent:
+            self._send_unsent()
+        _resolve(asked.future, result)
         if self._all_answered is not None and not self._asked and not self._all_answered.done():
             self._all_answered.set_result(None)
 
@@ -158,8 +163,7 @@ class SqliteEngine:
         if self._leader is not None:
             return  # It is on its way to this process's own disk, and its outcome will be known.
         del self._asked[number]
-        if asked.sent and self._follower is not None:
-            self._in_flight -= 1
+        self._in_flight.discard(number)
         if not asked.future.done():
             trouble = f": {self._trouble}" if self._trouble else ""
             asked.future.set_exception(
@@ -182,9 +186,10 @@ class SqliteEngine:
                 if self._role.take():
                     await self._lead()
                     return
-                if await self._follow():
+                began = self._time()
+                if await self._follow() and self._time() - began > _SWEEP_S:
                     wait_s = 0.002
-                    continue
+                    continue  # It has just died. One that throws this process out at once is not hurried.
                 self._trouble = ""
             except (CoterieError, OSError) as error:
                 self._trouble = str(error)
@@ -214,7 +219,7 @@ class SqliteEngine:
         own = leader.sessions.get(self._session)
         known = {} if own is None else own.outcomes
         self._unsent.clear()
-        self._in_flight = 0
+        self._in_flight.clear()
         for number, asked in list(self._asked.items()):
             if number in known:
                 self._answered(number, known[number])
@@ -233,7 +238,7 @@ class SqliteEngine:
         except (FileNotFoundError, ConnectionError):
             return False
         self._follower = follower
-        self._in_flight = 0
+        self._in_flight.clear()
         self._unsent = deque(self._asked)
         self._send_unsent()
         self.hub.resync()
@@ -242,7 +247,7 @@ class SqliteEngine:
             await asyncio.shield(follower.lost)
         finally:
             self._follower = None
-            self._in_flight = 0
+            self._in_flight.clear()
             self._unsent = deque(self._asked)
             follower.abort()
         self.hub.resync()
@@ -276,21 +281,23 @@ class SqliteEngine:
 
     def statistics(self) -> dict[str, int | float | str]:
         writer = None if self._leader is None else self._leader.writer
-        wal = self.config.path.with_name(self.config.path.name + "-wal")
         return {
             "role": "writer" if writer is not None else "follower",
             "takeovers": self._takeovers,
-            "operations_waiting": len(self._asked),
+            "operations_waiting": len(self._asked) + (0 if writer is None else writer.queued),
             "transactions_total": 0 if writer is None else writer.batches,
             "operations_total": 0 if writer is None else writer.operations,
             "processes": 0 if self._leader is None else len(self._leader.peers) + 1,
-            "wal_bytes": wal.stat().st_size if wal.exists() else 0,
-            "file_bytes": self.config.path.stat().st_size if self.config.path.exists() else 0,
+            "wal_bytes": _size(self.config.path.with_name(self.config.path.name + "-wal")),
+            "file_bytes": _size(self.config.path),
         }
 
     async def close(self) -> None:
-        if self._closing:
-            return
+        if self._ending is None:
+            self._ending = asyncio.create_task(self._close(), name="coterie-sqlite-close")
+        await asyncio.shield(self._ending)  # Half a close would keep the role from the others.
+
+    async def _close(self) -> None:
         if self._asked and self._leader is None:
             self._all_answered = self._loop.create_future()
             try:
@@ -319,6 +326,21 @@ class SqliteEngine:
         self._role.close()
 
 
+def _resolve(future: asyncio.Future[int], result: Result) -> None:
+    if not future.done():
+        if isinstance(result, Failed):
+            future.set_exception(error_of(result))
+        else:
+            future.set_result(result)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
 def boot_id() -> str:
     """Return what tells this boot of the machine from others, or "" where that is not known."""
     try:
@@ -341,6 +363,10 @@ async def open_engine(url: str, *, clock: Clock, entropy: Entropy) -> SqliteEngi
     try:
         engine = SqliteEngine(config, clock, entropy)
         await engine.open()
+    except (FileExistsError, NotADirectoryError) as error:
+        raise InvalidConfiguration(
+            f"{config.path} cannot be used: a part of its path is a file, not a folder"
+        ) from error
     except OSError as error:
         raise InvalidConfiguration(
             f"{config.path} cannot be used: {error.strerror or error}",

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from ...errors import Outcome, ProtocolError, Unavailable
+from ...errors import InvalidArgument, Outcome, ProtocolError, TooLarge, Unavailable
 from .hub import Hub
 from .leader import changes_of
 from .link import Answers, Do, Follow, Following, Join, Link, Message, News, Resync
-from .operations import Operation, Result
+from .operations import Operation, Result, failed
 
 __all__ = ["Follower"]
 
@@ -30,8 +30,14 @@ class Follower(Link):
         self.send(Join(self._session))
 
     def do(self, operation: Operation, number: int, heard: int) -> None:
-        """Ask the writer for an operation."""
-        self.send(Do(number, heard, operation))
+        """Ask the writer for an operation. What cannot be sent is answered here, as refused."""
+        try:
+            self.send(Do(number, heard, operation))
+        except TooLarge as error:
+            self.loop.call_soon(self._answered, number, failed(error))
+        except (OverflowError, TypeError, ValueError) as error:
+            refused = failed(InvalidArgument(f"this cannot be stored: {error}"))
+            self.loop.call_soon(self._answered, number, refused)
 
     async def follow(self, prefixes: tuple[str, ...]) -> None:
         """Return when the writer tells all that is committed under `prefixes`."""
@@ -54,6 +60,8 @@ class Follower(Link):
             self._hub.publish(changes_of(message))
             self._hub.appended({(topic, partition): end for topic, partition, end in message.appended})
         elif isinstance(message, Following):
+            if not message.number:
+                self._hub.look_again()
             future = self._following.get(message.number)
             if future is not None and not future.done():
                 future.set_result(None)

@@ -54,6 +54,10 @@ class Hub:
         """Something may have been missed: watches begin with a snapshot again, readers look again."""
         for watch in self.watches:
             watch.lose_track()
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Let those who wait for records look at the file: some may have come untold."""
         for futures in self._waiting.values():
             for future in futures:
                 _wake(future)

@@ -5,18 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from ...errors import Overloaded, ProtocolError
+from ...errors import Overloaded, ProtocolError, TooLarge
 from ...ports.clock import Clock
 from ...ports.store import Change
 from .batch import Applied
 from .config import SqliteConfig
 from .link import Answers, Do, Follow, Following, Join, Link, Message, News, Resync
-from .operations import Expire, Operation, Result, failed
+from .operations import Expire, Failed, Operation, Result, failed
 from .sessions import decode_outcomes
-from .writer import Writer
+from .writer import Sink, Writer
 
 __all__ = ["Leader"]
+
+_EXPIRE_AGAIN_S = 0.5
+"""How long after a failure, of a full disk for instance, leases that have ended are looked at again."""
 
 
 class _Session:
@@ -57,6 +61,7 @@ class _Peer(Link):
             self._session = self._leader.sessions.setdefault(message.session, _Session())
             self._session.peer = self
             self._leader.peers.add(self)
+            self.send(Following(0))
         else:
             raise ProtocolError("a message from the wrong end")
 
@@ -101,7 +106,10 @@ class _Peer(Link):
             self._missed = True
             return
         appended = [(topic, partition, end) for (topic, partition), end in applied.appended.items()]
-        self.send(News(commits, appended))
+        try:
+            self.send(News(commits, appended))
+        except TooLarge:
+            self.send(Resync())
 
     def resume_writing(self) -> None:
         super().resume_writing()
@@ -150,9 +158,9 @@ class Leader:
         self._server = await self._loop.create_unix_server(lambda: _Peer(self), path)
         Path(path).chmod(0o600)
 
-    def submit(self, operation: Operation, sink: Callable[[int, Result], None], number: int) -> None:
-        """Let an operation of this process be part of the next transaction."""
-        self.writer.submit((operation, sink, number, "", 0))
+    def submit(self, operation: Operation, sink: Sink, tag: Any) -> None:
+        """Let an operation of this process be part of the next transaction; `sink(tag, result)` ends it."""
+        self.writer.submit((operation, sink, tag, None))
 
     def submit_remote(self, message: Do, id_: str, session: _Session) -> None:
         """Let an operation of another process be part of the next transaction."""
@@ -166,7 +174,7 @@ class Leader:
         if self.writer.queued >= self._config.max_queue:
             sink(message.number, failed(Overloaded(f"{self.writer.queued} operations wait to be written")))
             return
-        self.writer.submit((message.operation, sink, message.number, id_, message.heard))
+        self.writer.submit((message.operation, sink, message.number, (id_, message.heard)))
 
     def _applied(self, applied: Applied) -> None:
         self._set_expiry(applied.next_expiry)
@@ -185,7 +193,11 @@ class Leader:
 
     def _expire(self) -> None:
         self._expiry = None
-        self.submit(Expire(), lambda _number, _result: None, 0)
+        self.submit(Expire(), self._expired, None)
+
+    def _expired(self, _tag: None, result: Result) -> None:
+        if isinstance(result, Failed) and self._expiry is None and not self.closing:
+            self._expiry = self._loop.call_later(_EXPIRE_AGAIN_S, self._expire)
 
     async def close(self) -> None:
         """Finish what was accepted, answer it, and let the next one take over."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 import msgspec
 
 from ...codec.frames import PREFIX, FrameSplitter
-from ...errors import ProtocolError
+from ...errors import ProtocolError, TooLarge
 from .operations import Operation, Result
 
 __all__ = ["Answers", "Do", "Follow", "Following", "Join", "Link", "News", "Resync"]
@@ -55,7 +55,7 @@ class News(msgspec.Struct, frozen=True, array_like=True, tag=4):
 
 
 class Following(msgspec.Struct, frozen=True, array_like=True, tag=5):
-    """The answer to `Follow`."""
+    """The answer to `Follow`; with number 0 that to `Join`: appended records are told from now on."""
 
     number: int
 
@@ -111,10 +111,12 @@ class Link(asyncio.Protocol):
         self.congested = False
 
     def send(self, message: Any) -> None:
-        """Send `message`; it is lost if the connection is."""
+        """Send `message`; it is lost if the connection is. Raises `TooLarge`, or what msgspec raises."""
         if self._transport is None:
             return
         frame = _encode(message)
+        if len(frame) > _MAX_FRAME_BYTES:
+            raise TooLarge(f"an operation of {len(frame)} bytes; the limit is {_MAX_FRAME_BYTES}")
         if not self._out:
             self.loop.call_soon(self.flush)
         self._out += (_pack(len(frame)), frame)

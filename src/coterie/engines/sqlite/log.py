@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...errors import NotFound
+from ...errors import InvalidArgument, NotFound, TooLarge
 from ...ports.guarantees import Durability, Scope
 from ...ports.log import (
     Bounds,
@@ -34,6 +34,8 @@ _READ = (
     " WHERE topic = ? AND partition = ? AND offset >= ? ORDER BY offset LIMIT ?"
 )
 _decode = RecordBlob.decode
+_MAX_APPEND_BYTES = 128 * 1024 * 1024
+_MAX_OFFSET = 2**63 - 1
 
 
 class SqliteLog:
@@ -68,11 +70,20 @@ class SqliteLog:
     async def append(self, topic: str, partition: int, records: Sequence[Record]) -> int:
         validate_records(records, self._guarantees)
         self._check()
+        self._validate_place(topic, partition)
+        size = 0
+        for record in records:
+            size += len(record.value)
+            if type(record.key) is not str:
+                raise InvalidArgument(f"a record's key must be a str, not {record.key!r}")
+        if size > _MAX_APPEND_BYTES:
+            raise TooLarge(f"{size} bytes in one append; the limit is {_MAX_APPEND_BYTES}")
         return await self._engine.ask(Append(topic, partition, tuple(records)))
 
     async def read(self, topic: str, partition: int, offset: int, *, limit: int = 1000) -> Segment:
         validate_limit(limit)
         self._check()
+        offset = _within(offset)
         rows = self._rows(_READ, (*self._place(topic, partition), offset, limit))
         records = tuple(Stored(at, _decode(blob), time) for at, time, blob in rows)
         if records:
@@ -102,10 +113,12 @@ class SqliteLog:
 
     async def trim(self, topic: str, partition: int, before: int) -> None:
         self._check()
-        await self._engine.ask(Trim(topic, partition, before))
+        self._validate_place(topic, partition)
+        await self._engine.ask(Trim(topic, partition, _within(before)))
 
     async def delete(self, topic: str) -> None:
         self._check()
+        self._validate_place(topic, 0)
         await self._engine.ask(DeleteTopic(topic))
 
     async def close(self) -> None:
@@ -118,6 +131,14 @@ class SqliteLog:
             self._closed = True
             raise closed_error("log")
 
+    def _validate_place(self, topic: str, partition: int) -> None:
+        try:
+            topic.encode()
+        except (AttributeError, UnicodeEncodeError):
+            raise InvalidArgument(f"a topic's name must be a str of valid Unicode, not {topic!r}") from None
+        if type(partition) is not int or not 0 <= partition < self._guarantees.max_partitions:
+            raise NotFound(f"there is no partition {partition!r}: they are counted from 0")
+
     def _rows(self, statement: str, values: tuple[object, ...]) -> list[Any]:
         try:
             return self._sql.execute(statement, values).fetchall()
@@ -125,6 +146,7 @@ class SqliteLog:
             raise foreign(error, self._path) from error
 
     def _place(self, topic: str, partition: int) -> tuple[int, int]:
+        self._validate_place(topic, partition)
         rows = self._rows("SELECT id, partitions FROM topics WHERE name = ?", (topic,))
         if not rows:
             raise NotFound(f"there is no topic {topic!r}", hint="create it first")
@@ -139,3 +161,10 @@ class SqliteLog:
             raise NotFound(f"the topic {topic!r} was deleted")
         first, following = rows[0]
         return Bounds(first, following)
+
+
+def _within(offset: int) -> int:
+    """Return `offset` as a column of the file can hold it."""
+    if type(offset) is not int:
+        raise InvalidArgument(f"an offset must be an int, not {offset!r}")
+    return max(0, min(offset, _MAX_OFFSET))

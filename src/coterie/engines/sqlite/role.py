@@ -36,9 +36,14 @@ class Role:
             ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(descriptor)
             return False
+        except OSError as error:
+            os.close(descriptor)
+            raise InvalidConfiguration(
+                f"{self._lock} cannot be locked: {error.strerror}", hint="the file must be on a local disk"
+            ) from error
         self._held = descriptor
         return True
 

@@ -30,8 +30,9 @@ CREATE TABLE records (topic INTEGER, partition INTEGER, offset INTEGER,
 CREATE TABLE sessions (id TEXT PRIMARY KEY, seen REAL NOT NULL, outcomes BLOB NOT NULL) WITHOUT ROWID;
 INSERT INTO meta VALUES ('revision', 0), ('next_lease', 1), ('next_topic', 1), ('boot', '');
 """
-# `ends` of a lease is in seconds since the boot that meta.boot names. A topic's id is never used again,
-# so that readers of a deleted topic never see the records of one that was made anew.
+# `ends` of a lease is in seconds since the boot that meta.boot names, `seen` of a session by the monotonic
+# clock of that boot. A topic's id is never used again, so that readers of a deleted topic never see the
+# records of one that was made anew.
 
 
 def connect(config: SqliteConfig, *, writer: bool) -> sqlite3.Connection:

@@ -38,9 +38,10 @@ class SessionLog:
     def prepare(self, batch: Sequence[Request], results: Sequence[Result]) -> Sequence[tuple[str, bytes]]:
         """Return the sessions to store with `batch`; they count once `confirm` is called."""
         self._next = {}
-        for (_, _, number, session, heard), result in zip(batch, results, strict=True):
-            if not session:
+        for (_, _, number, origin), result in zip(batch, results, strict=True):
+            if origin is None:
                 continue
+            session, heard = origin
             outcomes = self._next.get(session)
             if outcomes is None:
                 outcomes = self._next[session] = _unheard(self._known.get(session, {}), heard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
+from ...errors import InvalidArgument, LeaseLost
 from ...ports.guarantees import Consistency, Durability, Scope
 from ...ports.store import (
     Batch,
@@ -31,6 +32,7 @@ __all__ = ["SqliteStore"]
 _GET = "SELECT value, version, lease FROM kv WHERE key = ?"
 _SCAN = "SELECT key, value, version, lease FROM kv WHERE key >= ? AND key > ? {}ORDER BY key LIMIT ?"
 _MAX_KEY_BYTES = 1024
+_BEYOND = 2**63
 
 
 class SqliteStore:
@@ -78,6 +80,7 @@ class SqliteStore:
 
     async def commit(self, commit: Commit) -> int:
         validate_commit(commit, self._guarantees)
+        _validate_numbers(commit)
         self._check()
         return await self._engine.ask(DoCommit(commit))
 
@@ -88,11 +91,14 @@ class SqliteStore:
 
     async def renew(self, lease: int) -> None:
         self._check()
+        if not _is_number(lease):
+            raise LeaseLost(f"the lease {lease!r} has never been")
         await self._engine.ask(Renew(lease))
 
     async def revoke(self, lease: int) -> None:
         self._check()
-        await self._engine.ask(Revoke(lease))
+        if _is_number(lease):
+            await self._engine.ask(Revoke(lease))
 
     def watch(self, prefix: str) -> SqliteWatch:
         validate_prefix(prefix)
@@ -138,6 +144,24 @@ class SqliteStore:
         if end is None:
             return self._execute(_SCAN.format(""), (prefix, after, limit)).fetchall()
         return self._execute(_SCAN.format("AND key < ? "), (prefix, after, end, limit)).fetchall()
+
+
+def _is_number(value: object) -> bool:
+    """Whether a column of the file can hold `value`."""
+    return type(value) is int and -_BEYOND <= value < _BEYOND
+
+
+def _validate_numbers(commit: Commit) -> None:
+    """Raise `InvalidArgument` for what would fail the transactions of others, or the connection."""
+    for put in commit.puts:
+        if put.lease and not _is_number(put.lease):
+            raise InvalidArgument(f"a lease is an id that grant returned, not {put.lease!r}")
+    for check in commit.checks:
+        if not _is_number(check.version):
+            raise InvalidArgument(f"a version is an int of 64 bits, not {check.version!r}")
+    for fence in commit.fences:
+        if not _is_number(fence.token):
+            raise InvalidArgument(f"a fencing token is an int of 64 bits, not {fence.token!r}")
 
 
 def _end_of(prefix: str) -> str | None:

@@ -9,8 +9,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
-from ...errors import CoterieError, Outcome, Unavailable
+import msgspec
+
+from ...errors import CorruptData, CoterieError, Outcome, Unavailable
 from ...ports.clock import Clock
 from .batch import Applied, Applier
 from .config import SqliteConfig
@@ -20,10 +23,10 @@ from .sessions import SessionLog
 
 __all__ = ["Request", "Sink", "Writer"]
 
-Sink = Callable[[int, Result], None]
-Request = tuple[Operation, Sink, int, str, int]
-"""An operation; who is told its number and its result; its number; the session that it came under, ""
-for this process; and the number up to which that session has heard its results."""
+Sink = Callable[[Any, Result], None]
+Request = tuple[Operation, Sink, Any, tuple[str, int] | None]
+"""An operation; who is told its tag and its result; its tag; and, for another process, whose tag is the
+operation's number, its session and the number up to which that has heard its results."""
 
 
 class Writer:
@@ -56,10 +59,15 @@ class Writer:
         try:
             self.applier = Applier(self._connection, clock, boot)
             self.applier.forget_sessions(config.session_s)
+            self._sessions = SessionLog(self.applier.sessions())
         except sqlite3.Error as error:
             self._connection.close()
             raise foreign(error, config.path) from error
-        self._sessions = SessionLog(self.applier.sessions())
+        except (LookupError, TypeError, ValueError, msgspec.MsgspecError) as error:
+            self._connection.close()
+            raise CorruptData(
+                f"{config.path} is damaged: {error!r}", hint="restore it from a backup"
+            ) from error
         self._thread = threading.Thread(target=self._work, name="coterie-sqlite-writer", daemon=True)
         self._thread.start()
 
@@ -114,8 +122,8 @@ class Writer:
             results: Sequence[Result] = outcome.results
         else:
             results = [failed(outcome)] * len(batch)
-        for request, result in zip(batch, results, strict=True):
-            request[1](request[2], result)
+        for (_, sink, tag, _), result in zip(batch, results, strict=True):
+            sink(tag, result)
         if isinstance(outcome, Applied):
             self._on_applied(outcome)
         if self._gathered:
