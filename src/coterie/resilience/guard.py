@@ -28,7 +28,7 @@ from .limiter import Limiter
 from .policy import Policy
 from .queue import Priority
 from .rate import Gcra
-from .stepping import resume_until
+from .stepping import within
 
 if TYPE_CHECKING:
     from ..ports.entropy import Entropy
@@ -230,7 +230,12 @@ class Guard:
         if limit_s is not None and (until is None or began + limit_s < until):
             until = began + limit_s
         try:
-            result = await _timed(function(*args, **kwargs), until, self.name)
+            work = function(*args, **kwargs)
+            if until is None:
+                result = await work
+            else:
+                steps = work if type(work) is CoroutineType else _as_coroutine(work)
+                result = await within(steps, until, self._late)
         except Exception as error:
             if breaker is not None:
                 self._note(breaker, began, failed=blames_the_target(error))
@@ -251,26 +256,13 @@ class Guard:
         if changed is not None:
             self._tell(PolicyEventKind(changed.value))
 
+    def _late(self) -> DeadlineExceeded:
+        return DeadlineExceeded(f"{self.name} took too long", outcome=Outcome.UNKNOWN)
+
     def _tell(self, kind: PolicyEventKind, *, attempt: int = 0, detail: str = "") -> None:
         if self._listener is not None:
             self._listener(PolicyEvent(kind, self.name, attempt=attempt, detail=detail))
 
 
-async def _timed(work: Awaitable[T], until: float | None, name: str) -> T:
-    """Await `work`, but not beyond `until`; without a timer if it does not suspend."""
-    if until is None:
-        return await work
-    if type(work) is not CoroutineType:
-        async with asyncio.timeout_at(until):
-            return await work
-    try:
-        awaited = work.send(None)
-    except StopIteration as stop:
-        result: T = stop.value
-        return result
-    try:
-        return await resume_until(work, awaited, until)
-    except TimeoutError:
-        if asyncio.get_running_loop().time() >= until:
-            raise DeadlineExceeded(f"{name} took too long", outcome=Outcome.UNKNOWN) from None
-        raise
+async def _as_coroutine(work: Awaitable[T]) -> T:
+    return await work

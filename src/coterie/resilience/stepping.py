@@ -3,23 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import coroutine
 from typing import Any, TypeVar
 
-__all__ = ["resume", "resume_until"]
+__all__ = ["resume", "within"]
 
 T = TypeVar("T")
 
 
-async def resume_until(work: Coroutine[Any, Any, T], awaited: Any, until: float) -> T:
-    """Go on with `work`, which has been stepped to its first await, but not beyond `until`.
+async def within(work: Coroutine[Any, Any, T], until: float, late: Callable[[], Exception]) -> T:
+    """Await `work`, but not beyond `until`, a time of the loop's clock; then it is cancelled.
 
-    `awaited` is what that step yielded, `until` a time of the loop's clock. Raises `TimeoutError` from
-    within `asyncio.timeout` when the time is over; the work is cancelled then.
+    Raises `late()` when the time is over. A `TimeoutError` that `work` itself raises is passed on.
     """
-    async with asyncio.timeout_at(until):
-        return await resume(work, awaited)
+    try:
+        awaited = work.send(None)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+    scope = asyncio.timeout_at(until)
+    try:
+        async with scope:
+            return await resume(work, awaited)
+    except TimeoutError:
+        if scope.expired():
+            raise late() from None
+        raise
 
 
 @coroutine
