@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InvalidArgument
 from .checkers.append import check_append
 from .checkers.bank import check_bank
+from .checkers.causal import check_causal
 from .checkers.convergence import check_convergence
 from .checkers.counter import check_counter
 from .checkers.mutex import check_mutex
@@ -48,6 +49,9 @@ _ALL = (
         "append", "transactions that append to lists and read them keep to an isolation level", check_append
     ),
     Model("bank", "the total is conserved in each read: transfer, read", check_bank),
+    Model(
+        "causal", "no effect is seen without its cause, each process is a session: read, write", check_causal
+    ),
     Model("convergence", "the last reads of all replicas agree: read, anything else", check_convergence),
 )
 
