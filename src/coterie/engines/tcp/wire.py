@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 from pathlib import Path
+from typing import Any
 
 from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
@@ -55,17 +56,16 @@ class TcpWire:
         def protocol() -> AcceptedConnection:
             return AcceptedConnection(listener, self._entropy.secret(16))
 
+        tls: dict[str, Any] = {}
+        if self._config.server_ssl is not None:
+            tls = {"ssl": self._config.server_ssl, "ssl_handshake_timeout": self._config.hello_timeout_s}
         try:
             if where.path:
                 await self._remove_stale(where)
-                server = await self._loop.create_unix_server(
-                    protocol, where.path, ssl=self._config.server_ssl
-                )
+                server = await self._loop.create_unix_server(protocol, where.path, **tls)
                 Path(where.path).chmod(0o600)
             else:
-                server = await self._loop.create_server(
-                    protocol, where.host, where.port, ssl=self._config.server_ssl, backlog=1024
-                )
+                server = await self._loop.create_server(protocol, where.host, where.port, backlog=1024, **tls)
                 where = Address(where.host, server.sockets[0].getsockname()[1])
         except OSError as error:
             raise InvalidConfiguration(
