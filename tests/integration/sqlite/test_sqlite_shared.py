@@ -14,7 +14,9 @@ import pytest
 from sqlite_process import Process, processes
 
 from coterie.engines.sqlite import SqliteEngine, open_engine
-from coterie.engines.sqlite.link import Do, Join
+from coterie.engines.sqlite.follower import Follower
+from coterie.engines.sqlite.hub import Hub
+from coterie.engines.sqlite.link import Do, Following, Join, News
 from coterie.engines.sqlite.operations import DoCommit, Expire
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.errors import InvalidArgument, LeaseLost, NotFound, TooLarge, Unavailable
@@ -93,6 +95,26 @@ async def test_a_record_that_comes_while_a_process_joins_is_not_missed(tmp_path:
         async with asyncio.timeout(10):
             await waiting
         await follower.close()
+
+
+async def test_the_writer_says_from_when_on_it_tells_of_records(tmp_path: Path, open_at: Open) -> None:
+    """A process that looked at the file before then looks again, or it would miss what came between."""
+    leader = await open_at(tmp_path / "a.db")
+    await leader.log.create("t", 1)
+    reader, writer = await asyncio.open_unix_connection(tmp_path / "a.db-writer.sock")
+    join = msgspec.msgpack.encode(Join("x"))
+    writer.write(struct.pack(">I", len(join)) + join)
+    async with asyncio.timeout(10):
+        answer = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+        assert msgspec.msgpack.decode(answer, type=Following) == Following(0)
+        await leader.log.append("t", 0, [Record(b"")])
+        news = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
+        assert msgspec.msgpack.decode(news, type=News).appended == [("t", 0, 1)]
+    writer.close()
+    hub = Hub()
+    waiting = hub.waiter("t", 0)
+    Follower("x", hub, lambda _number, _result: None).received(Following(0))
+    assert waiting.done()
 
 
 async def test_a_watch_that_was_given_up_at_a_stopped_writer_still_begins_with_a_snapshot(
