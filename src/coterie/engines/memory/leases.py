@@ -73,7 +73,7 @@ class Leases:
         """Return the leases whose time is over, the oldest first, and bring `next_expiry` up to date."""
         over = [(lease.expires_at, id_) for id_, lease in self._leases.items() if lease.expires_at <= now]
         living = (lease.expires_at for lease in self._leases.values() if lease.expires_at > now)
-        self.next_expiry: float = min(living, default=math.inf)
+        self.next_expiry = min(living, default=math.inf)
         return [id_ for _expires_at, id_ in sorted(over)]
 
 
