@@ -14,7 +14,9 @@ from .checkers.bank import check_bank
 from .checkers.causal import check_causal
 from .checkers.convergence import check_convergence
 from .checkers.counter import check_counter
+from .checkers.logs import check_log
 from .checkers.mutex import check_mutex
+from .checkers.queues import check_queue
 from .checkers.register import check_map, check_register
 from .checkers.sets import check_set
 from .operations import History, Operation
@@ -41,6 +43,8 @@ _ALL = (
     Model("register", "each key is a linearizable register: read, write, cas", check_register),
     Model("map", "each key is a linearizable register that may be absent: get, put, delete, cas", check_map),
     Model("set", "what was added is in every later read, and reads grow: add, read", check_set),
+    Model("queue", "what is enqueued comes out once and in order: enqueue, dequeue, drain", check_queue),
+    Model("log", "one offset for each record, in order, and readers skip none: append, read", check_log),
     Model("counter", "each read is the sum of what was added before: add, subtract, read", check_counter),
     Model(
         "mutex", "one holder at a time, rising tokens, no stale write: acquire, release, write", check_mutex

@@ -11,6 +11,7 @@ from ..operations import NEVER, Interval, show
 from ..verdict import Verdict, passed, violated
 from ._blocks import conflict
 from ._common import per_key, refuse
+from ._order import falls
 
 __all__ = ["check_mutex"]
 
@@ -127,7 +128,7 @@ def _tokens_rise(acquired: list[Interval]) -> Verdict:
         if other is not op:
             sentence = f"processes {other.process} and {op.process} both acquired with the token {op.result}"
             return violated("repeated-token", sentence, [other, op])
-    found = _falls([(op, op.result) for op in acquired])
+    found = falls([(op, op.result) for op in acquired])
     if found is None:
         return passed()
     before, after = found
@@ -136,7 +137,7 @@ def _tokens_rise(acquired: list[Interval]) -> Verdict:
 
 
 def _writes_fenced(writes: list[Interval]) -> Verdict:
-    found = _falls([(op, op.argument) for op in writes if op.argument is not None])
+    found = falls([(op, op.argument) for op in writes if op.argument is not None])
     if found is None:
         return passed()
     before, after = found
@@ -145,18 +146,3 @@ def _writes_fenced(writes: list[Interval]) -> Verdict:
         f" {show(before.argument)}: its holder was no longer the holder"
     )
     return violated("stale-write", sentence, [before, after])
-
-
-def _falls(numbered: list[tuple[Interval, int]]) -> tuple[Interval, Interval] | None:
-    """Return two operations of which the first ended before the second began, with a higher number."""
-    by_end = sorted(numbered, key=lambda item: item[0].end)
-    highest: tuple[Interval, int] | None = None
-    index = 0
-    for op, number in numbered:
-        while by_end[index][0].end < op.start:
-            if highest is None or by_end[index][1] > highest[1]:
-                highest = by_end[index]
-            index += 1
-        if highest is not None and highest[1] > number:
-            return highest[0], op
-    return None
