@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from ..context import CURRENT, Call
 from .config import NodeConfig, resolve
 from .node import Node
 
@@ -20,6 +21,7 @@ __all__ = ["MountedNode", "asgi"]
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def asgi(app: App, *, config: NodeConfig | None = None) -> MountedNode:
@@ -33,8 +35,14 @@ class MountedNode:
     """An ASGI app with a node behind it.
 
     A server that runs it by itself starts and drains the node by the lifespan protocol. Frameworks do
-    not pass that on to what is mounted in them: give `lifespan` to theirs, as in
-    `FastAPI(lifespan=node.lifespan)`, or let the first request start the node, and its lease end it.
+    not pass that on to what is mounted in them: give `lifespan` to theirs, or let the first request
+    start the node, and its lease end it. With `middleware`, handles work in the framework's own
+    endpoints as well:
+
+        node = app.asgi()
+        api = FastAPI(lifespan=node.lifespan)
+        api.add_middleware(node.middleware)
+        api.mount("/services", node)
     """
 
     def __init__(self, app: App, config: NodeConfig) -> None:
@@ -42,6 +50,7 @@ class MountedNode:
         self._config = config
         self._starting = asyncio.Lock()
         self._node: Node | None = None
+        self._call: Call
         self._gateway: Gateway | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -60,6 +69,23 @@ class MountedNode:
         finally:
             await self._stop()
 
+    def middleware(self, app: ASGIApp) -> ASGIApp:
+        """Return `app` with every request run under the node, so that the handles work in it."""
+
+        async def bound(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "lifespan":
+                await app(scope, receive, send)
+                return
+            if self._node is None:
+                await self._start()
+            token = CURRENT.set(self._call)
+            try:
+                await app(scope, receive, send)
+            finally:
+                CURRENT.reset(token)
+
+        return bound
+
     async def _start(self) -> Gateway:
         from ..gateway import GatewayConfig, create_asgi
 
@@ -67,7 +93,7 @@ class MountedNode:
             if self._gateway is None:
                 node = Node(self._app, self._config)
                 await node.start()
-                self._node = node
+                self._node, self._call = node, node.call
                 config = GatewayConfig(token=self._config.http_token)
                 self._gateway = create_asgi(node, config, clock=node.clock)
             return self._gateway

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,19 +61,54 @@ async def test_mounted_in_fastapi_with_its_lifespan() -> None:
     node = program.app.asgi()
     api = FastAPI(lifespan=node.lifespan)
     api.mount("/services", node)
-
-    @api.get("/own")
-    async def own() -> int:
-        return await program.counts.get("k", 0)  # The handles work in the framework's own endpoints.
-
     async with api.router.lifespan_context(api), client(api) as http:
         assert program.lives == ["in"]
         for expected in (1, 2):
             reply = await http.post("/services/Work/count", json={"key": "k"})
             assert (reply.status_code, reply.json()) == (200, expected)
-        assert (await http.get("/own")).json() == 2
         assert (await http.get("/services/readyz")).status_code == 200
     assert program.lives == ["in", "out"]
+
+
+def in_a_fresh_context(make: Callable[[], Any]) -> asyncio.Task[Any]:
+    # As a server does it: a request knows nothing of the context in which the node was started.
+    return asyncio.get_running_loop().create_task(make(), context=contextvars.Context())
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+async def test_handles_work_in_the_frameworks_own_endpoints(lazily: bool) -> None:
+    program = Program()
+    node = program.app.asgi()
+    api = FastAPI()
+    api.add_middleware(node.middleware)
+
+    @api.get("/own")
+    async def own() -> int:
+        await program.counts.put("k", 5)
+        return int(await program.work.count("k"))
+
+    async with AsyncExitStack() as stack:
+        if not lazily:
+            await stack.enter_async_context(node.lifespan())
+        http = await stack.enter_async_context(client(api))
+        reply = await in_a_fresh_context(lambda: http.get("/own"))
+        assert (reply.status_code, reply.json()) == (200, 6)
+    async with node.lifespan():
+        pass
+    assert program.lives[-1] == "out"
+
+
+async def test_without_the_middleware_an_endpoint_is_told() -> None:
+    program = Program()
+    api = FastAPI()
+
+    @api.get("/own")
+    async def own() -> int:
+        return int(await program.counts.get("k", 0))
+
+    async with program.app.asgi().lifespan(), client(api) as http:
+        with pytest.raises(NotRunning, match="outside of a running node"):
+            await in_a_fresh_context(lambda: http.get("/own"))
 
 
 async def test_mounted_within_a_lifespan_of_the_programs_own() -> None:
@@ -97,8 +134,6 @@ async def test_mounted_lazily_the_first_request_starts_one_node() -> None:
     api.mount("/services", node)
     async with client(api) as http:
         assert program.lives == []
-        import asyncio
-
         replies = await asyncio.gather(
             *(http.post("/services/Work/count", json={"key": "k"}) for _ in range(8))
         )
