@@ -15,6 +15,7 @@ import ctypes
 import datetime as dt
 import gc
 import sys
+import time
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -22,6 +23,10 @@ from .environment import Environment
 from .network.calls import SimulationLoop
 
 __all__ = ["Substitutes", "current_environment", "current_loop", "installed"]
+
+
+_MARK = "__coterie_simulated__"
+"""What tells the substitute of `time.sleep`, and so all of them, from the original."""
 
 
 def current_loop() -> SimulationLoop | None:
@@ -124,13 +129,20 @@ def _datetimes(substitutes: Substitutes) -> None:
 
 @contextlib.contextmanager
 def installed() -> Generator[None, None, None]:
-    """Let simulated code see its own machine, for as long as the block runs. Nothing else changes."""
+    """Let simulated code see its own machine, for as long as the block runs. Nothing else changes.
+
+    Nothing is done in a block within another.
+    """
     from . import ambient_os, ambient_time
 
+    if getattr(time.sleep, _MARK, False):
+        yield
+        return
     substitutes = Substitutes()
     ambient_time.substitute(substitutes)
     ambient_os.substitute(substitutes)
     substitutes.install()
+    setattr(time.sleep, _MARK, True)
     _datetimes(substitutes)
     try:
         yield

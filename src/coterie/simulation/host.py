@@ -12,6 +12,7 @@ from typing import Any
 
 from .disk import Disk
 from .environment import Environment, HostClock
+from .handles import Handle
 from .network.calls import SimulationLoop
 from .network.stack import Stack
 from .scope import SCOPE, Scope, drop, hold
@@ -55,6 +56,8 @@ class Process(Environment):
         self.scope.stack = host.stack
         self.signals: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
         self.ended: asyncio.Future[None] = host.loop.create_future()
+        self._step_s = 0.0
+        self._stepping = False
         self._task: asyncio.Task[Any] | None = None
 
     def __repr__(self) -> str:
@@ -123,8 +126,42 @@ class Process(Environment):
         if self.state is State.PAUSED:
             self.state = State.RUNNING
             self.scope.gate = None
-            while self.scope.backlog:
-                self.host.loop.push(self.scope.backlog.popleft())
+            self._release()
+            self._open()
+
+    def slow(self, step_s: float) -> None:
+        """Run one callback each `step_s` and no quicker; 0 for at full speed."""
+        self._step_s = step_s
+        if self.state is State.RUNNING:
+            self._open()
+
+    def _open(self) -> None:
+        """Set the gate that a running process has: none, or the one that makes it slow."""
+        self.scope.gate = self._pace if self._step_s else None
+        if not self._step_s:
+            self._release()
+
+    def _release(self) -> None:
+        backlog = self.scope.backlog
+        while backlog:
+            self.host.loop.push(backlog.popleft())
+
+    def _pace(self, scope: Scope, handle: Handle) -> None:
+        """The gate of a slow process: one callback at a time, in order."""
+        scope.backlog.append(handle)
+        if not self._stepping:
+            self._stepping = True
+            self.host.loop.call_in_world(self.host.loop.time() + self._step_s, self._step)
+
+    def _step(self) -> None:
+        """Run the callback whose time has come."""
+        backlog = self.scope.backlog
+        if self.scope.gate == self._pace and backlog:
+            self.host.loop.run_now(backlog.popleft())
+        if self.scope.gate == self._pace and backlog:
+            self.host.loop.call_in_world(self.host.loop.time() + self._step_s, self._step)
+        else:
+            self._stepping = False
 
     def signal(self, number: int) -> None:
         """Send a signal: to its handler, or else with the default effect, which is to end."""

@@ -145,6 +145,20 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Make a held-back handle ready."""
         self._ready.append(handle)
 
+    def run_now(self, handle: Handle) -> None:
+        """Run a held-back handle at once, in its own scope."""
+        if handle.callback is None:
+            return
+        before, self.scope = self.scope, handle.scope
+        self.trace.mix(handle.order)
+        self.events += 1
+        try:
+            handle.context.run(handle.callback, *handle.args)
+        except BaseException as error:  # noqa: BLE001 - as in the loop itself
+            self.callback_failed(error, handle)
+        finally:
+            self.scope = before
+
     def timer_cancelled(self) -> None:
         """Count a cancelled timer, and now and then throw all of them out of the heap."""
         self._cancelled_timers += 1

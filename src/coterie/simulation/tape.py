@@ -91,9 +91,9 @@ class Edits:
         """Return these edits with the streams of `labels` calm as well."""
         return Edits({**self._edits, **{label: Edit() for label in labels}})
 
-    def without(self, label: str) -> Edits:
-        """Return these edits without that of `label`."""
-        return Edits({key: edit for key, edit in self._edits.items() if key != label})
+    def with_edit(self, label: str, edit: Edit) -> Edits:
+        """Return these edits with `edit` for `label`."""
+        return Edits({**self._edits, label: edit})
 
     def to_json(self) -> str:
         """Return one line that `from_json` reads; short enough for a command line."""

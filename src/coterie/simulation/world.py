@@ -20,18 +20,19 @@ import asyncio
 import contextlib
 import dataclasses
 import signal as signals
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from ..errors import InvalidArgument
 from . import ambient
 from .environment import Environment
 from .errors import ProcessFailed
+from .faults import CLASSES, Damaged, Plan, Storm, swarm
 from .host import Host, Main, Process, State, freeze
 from .modules import Namespaces
 from .network.calls import SimulationLoop
 from .network.links import Conditions, Cut
-from .tape import Edits, Tape
+from .tape import Edits, Stream, Tape
 from .trace import Trace
 from .unhandled import pending_tasks
 
@@ -65,6 +66,10 @@ class World:
         self.network = self.loop.fabric
         self.hosts: dict[str, Host] = {}
         self.modules = Namespaces(private, lambda: self.loop.scope.owner)
+        self.weaknesses: dict[str, Callable[[Stream], Damaged | None]] = {}
+        """What can go wrong with the stand-ins of engines, by name: faults of the class `engine`."""
+        self.storms: list[Storm] = []
+        """What has gone wrong, by the order of `storm`."""
         self.strict = True
         """Whether `run` fails when the main coroutine of a process has raised."""
         self._processes = 0
@@ -166,6 +171,17 @@ class World:
         for main, args in self._restarts.get(name, ()):
             self._launch(host, main, args)
 
+    def revive(self, name: str) -> None:
+        """Restart a host unless it runs."""
+        if not self.host(name).running:
+            self.restart(name)
+
+    def slow(self, name: str, step_s: float) -> None:
+        """Let every step of a host's processes take `step_s`; 0 makes the host quick again."""
+        self.note("slow", name, step_s=step_s)
+        for process in self.host(name).running:
+            process.slow(step_s)
+
     def signal(self, name: str, number: int = signals.SIGTERM) -> None:
         """Send a signal to all processes of a host."""
         self.note("signal", name, number=number)
@@ -261,6 +277,38 @@ class World:
         for name in found:
             self.host(name)
         return found
+
+    def conditions_between(self, source: str, target: str) -> Conditions:
+        """Return the conditions of the link from `source` to `target`."""
+        return self.network.link(self.network.get(source), self.network.get(target)).conditions
+
+    # Faults.
+
+    @contextlib.asynccontextmanager
+    async def storm(
+        self,
+        duration_s: float,
+        *,
+        classes: Iterable[str] | None = None,
+        hosts: Iterable[str] | None = None,
+        most: int = 12,
+        use_swarm: bool = True,
+    ) -> AsyncGenerator[Storm, None]:
+        """Let faults happen from now on for `duration_s`; leaving the block ends and undoes them all.
+
+        `classes` limits what may happen and `hosts` to whom (all there are now). Of the classes about
+        half are on in a universe, unless `use_swarm` is false. Leaving does not wait: sleep inside.
+        """
+        on = swarm(self.tape, classes) if use_swarm else tuple(classes or CLASSES)
+        names = list(self.hosts if hosts is None else self._names(hosts))
+        label = f"fault{len(self.storms) or ''}"
+        storm = Storm(self, Plan.draw(self.tape, on, duration_s, most=most, name=label), names)
+        self.storms.append(storm)
+        try:
+            yield storm
+        finally:
+            storm.end()
+            self.note("calm")
 
     # Running.
 

@@ -1,0 +1,176 @@
+"""A process with a pinned hash seed, out of which universes are forked.
+
+The iteration order of sets of str depends on PYTHONHASHSEED, which is fixed when an interpreter
+starts. So the universes that must be repeatable elsewhere are forked from a fresh interpreter, in
+which it is 0, the time zone is UTC, and, where the kernel allows it, addresses are not randomized.
+
+    target = Target("shop_test.py:scenario")
+    for result in explore_pinned(target, [Request(seed=seed) for seed in range(500)], jobs=2): ...
+
+Run as `python -m coterie.simulation.nursery` it reads a pickled order from its standard input and
+writes pickled results, each after its length, to its standard output.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.util
+import os
+import pickle
+import struct
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..errors import InvalidArgument
+from .errors import SimulationError
+from .forks import explore
+from .universe import Request, Result, Scenario, Settings
+
+__all__ = ["Target", "explore_pinned", "main", "run_pinned"]
+
+_LENGTH = struct.Struct(">Q")
+_NO_RANDOM_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE of personality(2)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a scenario is found: `module:name` or `path/to/file.py:name`.
+
+    With `arguments` the name is that of a function which is called with them (they are pickled) and
+    returns the scenario.
+    """
+
+    name: str
+    arguments: tuple[Any, ...] | None = None
+    path: tuple[str, ...] = field(default_factory=lambda: tuple(sys.path))
+    """What `sys.path` is to be."""
+
+    def resolve(self) -> Scenario:
+        """Import the scenario; raise `InvalidArgument` when there is none."""
+        place, colon, name = self.name.rpartition(":")
+        if not colon:
+            raise InvalidArgument(f"a scenario is named as module:name or file.py:name, not {self.name!r}")
+        try:
+            module = _module_of_file(Path(place)) if place.endswith(".py") else importlib.import_module(place)
+            found: Any = module
+            for part in name.split("."):
+                found = getattr(found, part)
+        except (AttributeError, ImportError, FileNotFoundError) as error:
+            raise InvalidArgument(f"{self.name!r} cannot be found: {error}") from error
+        scenario: Scenario = found if self.arguments is None else found(*self.arguments)
+        return scenario
+
+
+def _module_of_file(path: Path) -> Any:
+    """Import a file under its own name, as `python file.py` would find its neighbours."""
+    name = path.stem
+    loaded = sys.modules.get(name)
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path.resolve()):
+        return loaded
+    folder = str(path.resolve().parent)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    return importlib.import_module(name)
+
+
+def explore_pinned(
+    target: Target, requests: Iterable[Request], settings: Settings | None = None, *, jobs: int = 1
+) -> Iterator[Result]:
+    """Run universes of `target` out of a nursery; yield their results as they come.
+
+    Closing the iterator ends what is under way. Raises `SimulationError` when the nursery fails.
+    """
+    order = (target, list(requests), settings or Settings(), jobs)
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, *_warning_options(), "-m", __name__]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in target.path if path)
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
+    assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
+    try:
+        with process.stdin:
+            process.stdin.write(pickle.dumps(order))
+        while True:
+            found = _read(process.stdout)
+            if found is None:
+                break
+            if isinstance(found, Exception):
+                raise found
+            yield found
+        if process.wait() != 0:
+            raise SimulationError(f"the process that runs the universes ended with {process.returncode}")
+    finally:
+        process.stdout.close()
+        if process.poll() is None:
+            process.terminate()
+        process.wait()
+
+
+def run_pinned(target: Target, request: Request, settings: Settings | None = None) -> Result:
+    """Run one universe out of a nursery."""
+    (result,) = explore_pinned(target, [request], settings)
+    return result
+
+
+def _warning_options() -> list[str]:
+    return [f"-W{option}" for option in sys.warnoptions]
+
+
+def _read(stream: Any) -> Any:
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        return None
+    (size,) = _LENGTH.unpack(head)
+    data = stream.read(size)
+    return pickle.loads(data) if len(data) == size else None  # noqa: S301 - from our own child
+
+
+def _write(stream: BinaryIO, found: object) -> None:
+    data = pickle.dumps(found)
+    stream.write(_LENGTH.pack(len(data)) + data)
+    stream.flush()
+
+
+def _fix_addresses() -> None:
+    """Start this interpreter again without randomized addresses, where that is possible and not yet so."""
+    if sys.platform != "linux" or "COTERIE_NURSERY" in os.environ:
+        return
+    os.environ["COTERIE_NURSERY"] = "1"
+    libc = ctypes.CDLL(None, use_errno=True)
+    current = libc.personality(0xFFFFFFFF)
+    if current == -1 or current & _NO_RANDOM_ADDRESSES:
+        return
+    if libc.personality(current | _NO_RANDOM_ADDRESSES) != -1:
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - itself
+
+
+def main() -> None:
+    """Read an order, run its universes, write their results."""
+    _fix_addresses()
+    results = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # What the program prints while it is imported must not be taken for a result.
+    target, requests, settings, jobs = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    try:
+        scenario = target.resolve()
+    except Exception as error:  # noqa: BLE001 - the parent raises it
+        _write(results, _portable(error))
+        return
+    for result in explore(scenario, requests, settings, jobs=jobs):
+        _write(results, result)
+
+
+def _portable(error: Exception) -> Exception:
+    """Return `error`, or its text if it cannot be pickled."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    except Exception:  # noqa: BLE001 - any
+        return SimulationError(f"{type(error).__name__}: {error}")
+    return error
+
+
+if __name__ == "__main__":
+    main()
