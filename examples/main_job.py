@@ -39,6 +39,7 @@ class ShopNode:
     """One `coterie run` process."""
 
     name: str
+    program: str
     directory: Path
     engine: tuple[str, ...]
     process: asyncio.subprocess.Process | None = None
@@ -52,13 +53,11 @@ class ShopNode:
     async def start(self) -> None:
         """Start the node and return when it serves."""
         began = time.monotonic()
-        command = ("-m", "coterie", "run", str(SHOP), "--name", self.name, "--http", "127.0.0.1:0", "--json")
+        options = ("--name", self.name, "--http", "127.0.0.1:0", "--data", str(self.directory), *self.engine)
+        # The node ends when its input does, so nothing is left over even if this job is killed.
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *command,
-            "--data",
-            str(self.directory),
-            *self.engine,
+            *(sys.executable, "-m", "coterie", "run", self.program, "--json", "--until-eof", *options),
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
         )
         assert self.process.stdout is not None  # it was asked for
@@ -287,7 +286,7 @@ async def cluster(arguments: argparse.Namespace) -> AsyncIterator[list[ShopNode]
     """Three nodes on one engine, ended with the block whatever happens in it."""
     with tempfile.TemporaryDirectory(prefix="coterie-shop-") as directory:
         engine = ("--engine", arguments.engine) if arguments.engine else ()
-        nodes = [ShopNode(f"shop-{number}", Path(directory), engine) for number in (1, 2, 3)]
+        nodes = [ShopNode(f"shop-{number}", arguments.shop, Path(directory), engine) for number in (1, 2, 3)]
         try:
             await asyncio.gather(*(node.start() for node in nodes))
             yield nodes
@@ -339,6 +338,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument(
         "--engine", default="", help="the URL of the engine (default: SQLite in a new folder)"
     )
+    parser.add_argument("--shop", default=str(SHOP), help="the program (default: shop.py beside this file)")
     parser.add_argument("--serve", action="store_true", help="keep the shop open afterwards")
     parser.add_argument("--seed", type=int, default=None, help="makes the orders the same in each run")
     return parser.parse_args()
@@ -348,4 +348,7 @@ if __name__ == "__main__":
     parsed = parse()
     random.seed(parsed.seed)
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
-    sys.exit(asyncio.run(main(parsed)))
+    try:
+        sys.exit(asyncio.run(main(parsed)))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,53 @@
+"""The main job balances the books of the shop, and says so when those of a broken shop do not."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+BROKEN = Path(__file__).with_name("broken_shops")
+
+
+def main_job(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("COTERIE_")}
+    environment["PYTHONPATH"] = str(ROOT / "examples")
+    return subprocess.run(
+        (sys.executable, str(ROOT / "examples/main_job.py"), "--orders", "300", "--buyers", "8", *arguments),
+        cwd=cwd, env=environment, capture_output=True, text=True, timeout=55, check=False,
+    )  # fmt: skip
+
+
+def test_the_books_balance(tmp_path: Path) -> None:
+    done = main_job(cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "killed shop-1" in done.stdout
+    assert "restarted shop-1" in done.stdout
+    assert re.search(r"lost or sold twice +none", done.stdout)
+    assert "The books balance." in done.stdout
+    # It did what it says: orders were sold, the stock ran out for some, and every order has an answer.
+    accepted, answered = map(int, re.findall(r"orders accepted +(\d+) of (\d+)", done.stdout)[0])
+    sold_out = int(re.findall(r"sold out +(\d+)", done.stdout)[0])
+    assert 0 < sold_out < accepted
+    assert accepted + sold_out == answered == 300
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shop", "complaint"),
+    [
+        ("lost_update", r"\d+ delivered is not \d+ left and \d+ sold"),
+        ("forgotten_sale", r"lost: buyers hold receipts for \d+ articles, the books have \d+"),
+        ("sold_again", r"sold twice: the books have \d+ articles sold, buyers ordered \d+"),
+    ],
+)
+def test_a_broken_shop_is_caught(tmp_path: Path, shop: str, complaint: str) -> None:
+    done = main_job("--shop", str(BROKEN / f"{shop}.py"), cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert re.search(complaint, done.stdout), done.stdout
+    assert "The books do not balance." in done.stdout
