@@ -1,4 +1,4 @@
-"""The shop takes each order for a new one, and its answer gets lost at times: a repeated order sells twice."""
+"""The shop takes each order for a new one, and some answers get lost: a repeated order sells twice."""
 
 from __future__ import annotations
 
