@@ -108,6 +108,7 @@ class ServiceBinding:
         self._errors = errors
         self._entropy = entropy
         self._config = config or CallConfig()
+        self._timeout_s = self._config.timeout_s
         self._router = Router()
         self._time = asyncio.get_running_loop().time
         self._validators = {
@@ -119,16 +120,16 @@ class ServiceBinding:
         self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
     ) -> Any:
         """Call `method` for the code that runs in `here`, and return its result."""
-        now = self._time()
-        timeout_s = self._config.timeout_s
+        time = self._time
+        now = time()
+        timeout_s = self._timeout_s
         if here.deadline is not None and here.deadline < now + timeout_s:
             timeout_s = here.deadline - now
             if timeout_s <= 0:
                 raise _too_late(method, Outcome.NOT_APPLIED)
-        arguments = _bound(method, args, kwargs)
         if self._instance is not None:
-            return await self._call_here(method, arguments, here, now + timeout_s)
-        body = method.encode_arguments(arguments)
+            return await self._call_here(method, method.bind(args, kwargs), here, now + timeout_s)
+        body = method.encode_call(args, kwargs)
         metadata = None if here.metadata is None else _outgoing(here.metadata)
         deadline = now + timeout_s
         tried: list[str] = []
@@ -136,7 +137,7 @@ class ServiceBinding:
             endpoint = self._choose(tried)
             if endpoint is None:
                 endpoint = await self._endpoint(tried, deadline)
-                timeout_s = deadline - self._time()
+                timeout_s = deadline - time()
             channel = self._channels.get(endpoint.address)
             try:
                 reply = await channel.request(method.target, body, timeout_s=timeout_s, metadata=metadata)
@@ -144,7 +145,7 @@ class ServiceBinding:
                 raise self._errors.from_failure(failure) from None
             except Unavailable as error:
                 self._give_up_or_retry(error, endpoint, tried)
-                timeout_s = deadline - self._time()
+                timeout_s = deadline - time()
             else:
                 if tried:
                     self._router.worked(endpoint.address)
@@ -154,13 +155,13 @@ class ServiceBinding:
         self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
     ) -> AsyncGenerator[Any, None]:
         """Call a streaming `method` and iterate over its items, until the caller's deadline, if any."""
-        arguments = _bound(method, args, kwargs)
         if self._instance is not None:
+            arguments = method.bind(args, kwargs)
             async with aclosing(self._stream_here(method, arguments, here)) as items:
                 async for item in items:
                     yield item
             return
-        body = method.encode_arguments(arguments)
+        body = method.encode_call(args, kwargs)
         metadata = _outgoing(here.metadata)
         tried: list[str] = []
         while True:
@@ -292,13 +293,6 @@ class ServiceBinding:
             except InvalidArgument as error:
                 raise InvalidArgument(_problem(method, name, error)) from error
         return arguments
-
-
-def _bound(method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    try:
-        return method.arguments.type(*args, **kwargs)
-    except TypeError as error:
-        raise InvalidArgument(f"{method.target}: {str(error)[:1].lower()}{str(error)[1:]}") from None
 
 
 def _problem(method: MethodSpec, name: str, error: InvalidArgument) -> str:

@@ -188,16 +188,16 @@ class Dispatcher:
         if hosted is None:
             raise self._errors.to_failure(self._unknown(request.target, streaming=False))
         _set_current(Call(self._node, self._bindings, request.deadline, request.metadata))
-        statistics = hosted.statistics
-        time = self._time
+        # Attributes that are no methods are called by way of a local variable, as in the wire.
+        statistics, decode, encode, time = hosted.statistics, hosted.decode, hosted.encode, self._time
         began = time()
         statistics.pending += 1
         try:
             try:
-                arguments = hosted.decode(request.body)
+                arguments = decode(request.body)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 arguments = hosted.decode_any(request.body)
-            return hosted.encode(await hosted.call(*arguments))
+            return encode(await hosted.call(*arguments))
         except Exception as error:
             self._count(statistics, error)
             raise self._errors.to_failure(error) from error

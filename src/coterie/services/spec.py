@@ -56,6 +56,25 @@ class MethodSpec:
     """Whether no argument can be changed, so that a call in process need not copy them."""
     immutable_result: bool
 
+    def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+        """Return the encoding of the arguments of a call, given as to a function.
+
+        Raises `InvalidArgument` when they do not fit, or when one cannot be sent.
+        """
+        if not kwargs and len(args) == len(self.parameters):
+            try:
+                return self.arguments.encode(args)  # A tuple is encoded as the Struct would be.
+            except _UNSENDABLE:
+                pass  # Told in full below.
+        return self.encode_arguments(self.bind(args, kwargs))
+
+    def bind(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Return the arguments of a call as the Struct of `arguments`; raise `InvalidArgument`."""
+        try:
+            return self.arguments.type(*args, **kwargs)
+        except TypeError as error:
+            raise InvalidArgument(f"{self.target}: {str(error)[:1].lower()}{str(error)[1:]}") from None
+
     def encode_arguments(self, arguments: Any) -> bytes:
         """Return the encoding of `arguments`, the Struct of the same name.
 

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import AsyncGenerator
+from math import inf
 from typing import Any
 
 import msgspec
@@ -39,7 +40,7 @@ from .messages import (
     Request,
     failure_of,
 )
-from .timers import TICKS_PER_S, Deadlines
+from .timers import Deadlines
 
 __all__ = ["TcpChannel"]
 
@@ -53,9 +54,10 @@ class _Expired(Exception):
 class _Incoming:
     """A stream as its reader sees it: what has come and was not taken yet, and how it ended."""
 
-    __slots__ = ("end", "items", "taken", "waiter")
+    __slots__ = ("deadline", "end", "items", "taken", "waiter")
 
-    def __init__(self) -> None:
+    def __init__(self, deadline: float) -> None:
+        self.deadline = deadline
         self.items: deque[Any] = deque()
         self.end: BaseException | None = None
         self.taken = 0
@@ -78,9 +80,10 @@ class CallingConnection(Connection):
         super().__init__(loop, config)
         self._handshake = CallerHandshake(config.cluster_key, nonce)
         self.ready: asyncio.Future[None] = loop.create_future()
-        self.pending: dict[int, asyncio.Future[Any]] = {}
+        self.pending: dict[int, tuple[asyncio.Future[Any], float]] = {}
+        """The requests under way: where the reply goes, and the deadline."""
         self.streams: dict[int, _Incoming] = {}
-        self.deadlines: Deadlines[int] = Deadlines(loop, self._expire)
+        self.deadlines = Deadlines(loop, self._sweep)
         self.last_id = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -89,9 +92,9 @@ class CallingConnection(Connection):
 
     def received(self, message: Message) -> None:
         if type(message) is Reply:
-            future = self.pending.get(message.id)
-            if future is not None and not future.done():
-                future.set_result(message.body)
+            call = self.pending.get(message.id)
+            if call is not None and not call[0].done():
+                call[0].set_result(message.body)
         elif not self.greeted:
             proof = self._handshake.receive(message)
             if proof is not None:
@@ -120,14 +123,22 @@ class CallingConnection(Connection):
             stream.items.append(message.body)
             stream.wake()
 
-    def _expire(self, id_: int) -> None:
-        self._end(id_, _Expired())
-        self.send(Cancel(id_))
+    def _sweep(self, now: float) -> float:
+        """End what is over at `now`; return the earliest deadline of the rest."""
+        deadlines = {id_: deadline for id_, (_, deadline) in self.pending.items()}
+        deadlines.update((id_, stream.deadline) for id_, stream in self.streams.items())
+        for id_, deadline in deadlines.items():
+            if deadline <= now:
+                self._end(id_, _Expired())
+                self.send(Cancel(id_))
+                if id_ in self.streams:
+                    self.streams[id_].deadline = inf  # Once: its reader may take its time to notice.
+        return min((deadline for deadline in deadlines.values() if deadline > now), default=inf)
 
     def _end(self, id_: int, error: Exception) -> None:
-        future = self.pending.get(id_)
-        if future is not None and not future.done():
-            future.set_exception(error)
+        call = self.pending.get(id_)
+        if call is not None and not call[0].done():
+            call[0].set_exception(error)
         stream = self.streams.get(id_)
         if stream is not None:
             stream.finish(error)
@@ -138,7 +149,7 @@ class CallingConnection(Connection):
             self.ready.set_exception(reason)
             self.ready.exception()  # It may be that nobody waits for it any more.
         unknown = f"the connection to {self.peer} was lost while the call was under way: {reason}"
-        for future in self.pending.values():
+        for future, _ in self.pending.values():
             if not future.done():
                 future.set_exception(Unavailable(unknown, outcome=Outcome.UNKNOWN))
         for stream in self.streams.values():
@@ -196,17 +207,20 @@ class TcpChannel:
             raise too_large(len(body), self._max_body_bytes)
         if timeout_s <= 0:
             raise DeadlineExceeded(f"there was no time left for {target}", outcome=Outcome.NOT_APPLIED)
-        deadline = self._time() + timeout_s
+        # This runs for each call: nothing is created that is not needed, and what is an attribute and
+        # no method is called by way of a local variable, for which CPython 3.11 has a quick path.
+        time, create_future = self._time, self._create_future
+        deadline = time() + timeout_s
         connection = self._connection
         if connection is None or not connection.usable:
             connection = await self._connected(deadline)
-            timeout_s = deadline - self._time()
-        # From here to the reply nothing is created that is not needed: this is the hot path.
+            timeout_s = deadline - time()
         id_ = connection.last_id = connection.last_id + 1
-        future = connection.pending[id_] = self._create_future()
-        deadlines = connection.deadlines
-        due = deadlines.ticks.get(int(deadline * TICKS_PER_S) + 1) or deadlines.at(deadline)
-        due.add(id_)
+        future = create_future()
+        pending = connection.pending
+        pending[id_] = future, deadline
+        if deadline < connection.deadlines.next:
+            connection.deadlines.watch(deadline)
         try:
             connection.send(Request(id_, target, int(timeout_s * 1000) or 1, _Raw(body), metadata))
             reply: msgspec.Raw = await future
@@ -216,8 +230,7 @@ class TcpChannel:
             connection.send(Cancel(id_))
             raise
         finally:
-            del connection.pending[id_]
-            due.discard(id_)
+            del pending[id_]
         return reply
 
     async def stream(
@@ -230,13 +243,12 @@ class TcpChannel:
         deadline = None if timeout_s is None else self._time() + timeout_s
         connection = await self._connected(deadline or self._time() + self._config.connect_timeout_s)
         id_ = connection.last_id = connection.last_id + 1
-        incoming = connection.streams[id_] = _Incoming()
+        incoming = connection.streams[id_] = _Incoming(inf if deadline is None else deadline)
         credit = self._config.credit_items
         timeout_ms = 0 if deadline is None else max(1, int((deadline - self._time()) * 1000))
 
-        due = None if deadline is None else connection.deadlines.at(deadline)
-        if due is not None:
-            due.add(id_)
+        if incoming.deadline < connection.deadlines.next:
+            connection.deadlines.watch(incoming.deadline)
         ended = False
         try:
             connection.send(Open(id_, target, timeout_ms, credit, _Raw(body), metadata))
@@ -259,8 +271,6 @@ class TcpChannel:
                 await incoming.waiter
         finally:
             del connection.streams[id_]
-            if due is not None:
-                due.discard(id_)
             if not ended:
                 connection.send(Cancel(id_))
 
@@ -366,5 +376,5 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
     if isinstance(error, OSError):
-        return error.strerror or str(error)
+        return error.strerror or str(error) or "the connection was closed while it was made"
     return str(error)

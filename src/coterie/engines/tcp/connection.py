@@ -57,7 +57,6 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._max_frame_bytes = config.max_frame_bytes
         self._time = loop.time
-        self._call_soon = loop.call_soon
         self.arrived = 0.0
         """When what is being read came."""
         self._heard = True
@@ -100,7 +99,7 @@ class Connection(asyncio.Protocol):
                     break
             else:
                 self._frames = None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.abort(ProtocolError(f"a malformed frame: {error}"))
         except (ProtocolError, PermissionDenied) as error:
             self.abort(error)
@@ -181,7 +180,7 @@ class Connection(asyncio.Protocol):
             return
         out = self._out
         if not out:
-            self._call_soon(self.flush)
+            self.loop.call_soon(self.flush)
         out += (head, rest)
         if len(rest) > _LARGE_BYTES:
             self.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from functools import partial
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from ._handshake import ListenerHandshake
 from .config import Address, WireConfig
 from .connection import Connection, too_large
 from .messages import (
+    REPLY_HEAD_BYTES,
     Cancel,
     Credit,
     Datagram,
@@ -37,7 +39,7 @@ from .messages import (
     Refused,
     Request,
     failed,
-    reply_head,
+    pack_reply,
 )
 from .steps import Steps
 from .timers import Deadlines
@@ -57,12 +59,11 @@ class _NotAdmitted(Exception):
 class _Served:
     """A call that waits for something: its task, its deadline, and the credit of a stream."""
 
-    __slots__ = ("credit", "due", "ended_by", "refill", "task")
+    __slots__ = ("credit", "deadline", "ended_by", "refill", "task")
 
     def __init__(self, credit: int = 0) -> None:
         self.task: asyncio.Task[Any] | None = None
-        self.due: set[int] | None = None
-        """The set of deadlines that it is in."""
+        self.deadline = inf
         self.ended_by = ""
         """Who cancelled it: the caller, the clock, or nobody."""
         self.credit = credit
@@ -84,14 +85,20 @@ class AcceptedConnection(Connection):
         super().__init__(listener.loop, listener.config)
         self._listener = listener
         self._handlers = listener.handlers
-        self._request = listener.handlers.request
+        self._handler = listener.handlers.request
         self._start = listener.steps.start
-        self._deadlines: Deadlines[int] = Deadlines(self.loop, self._expire)
+        self._deadlines = Deadlines(self.loop, self._sweep)
         self._handshake = ListenerHandshake(listener.config.cluster_key, nonce)
         self._max_in_flight = listener.config.max_in_flight
         self._max_body_bytes = listener.config.max_body_bytes
         self.served: dict[int, _Served] = {}
-        listener.connections.add(self)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # Not before: a connection whose TLS handshake fails is neither made nor lost.
+        super().connection_made(transport)
+        self._listener.connections.add(self)
+        if self._listener.closed:
+            self.close(Unavailable("the listener was closed", outcome=Outcome.NOT_APPLIED))
 
     def received(self, message: Message) -> None:
         if not self.greeted:
@@ -131,31 +138,36 @@ class AcceptedConnection(Connection):
 
     def _admit(self, message: Request | Open) -> float | None:
         """Return the deadline of a new call on this machine's clock; raise `_NotAdmitted` to refuse it."""
-        if self._listener.draining:
-            raise _NotAdmitted(Unavailable.code, "the node is draining")
         served = self.served
         if len(served) >= self._max_in_flight:
             why = f"this connection has {len(served)} calls under way, the most it may"
             raise _NotAdmitted(Overloaded.code, why)
         if message.id in served:
             raise ProtocolError(f"the call {message.id} is under way already")
+        if self._listener.draining:
+            raise _NotAdmitted(Unavailable.code, "the node is draining")
         if not message.timeout_ms:
             return None
         deadline = self.arrived + message.timeout_ms / 1000
-        if deadline <= self._time():  # It waited behind others that came with it.
+        time = self._time
+        if deadline <= time():  # It waited behind others that came with it.
             raise _NotAdmitted(DeadlineExceeded.code, "its time was over before it started")
         return deadline
 
     def _take(self, message: Request) -> None:
+        # This runs for each request. What is an attribute and no method is called by way of a local
+        # variable, for which CPython 3.11 has a quick path.
         id_ = message.id
         try:
             deadline = self._admit(message)
         except _NotAdmitted as refusal:
             self.send(Refused(id_, *refusal.args))
             return
-        request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
+        start, handler = self._start, self._handler
         try:
-            answer = self._start(self._request(request))
+            answer = start(
+                handler(PortRequest(message.target, message.body, deadline, message.metadata, self.peer))
+            )
             if not isinstance(answer, _Task):
                 self._reply(id_, answer)
                 return
@@ -166,35 +178,46 @@ class AcceptedConnection(Connection):
             self._fail(id_, RemoteError("the handler was cancelled"))
             return
         served = self.served[id_] = _Served()
-        self._wait(id_, served, answer, deadline)
+        self._wait(served, answer, deadline)
         answer.add_done_callback(partial(self._answered, id_, served))
 
-    def _wait(self, id_: int, served: _Served, task: asyncio.Task[Any], deadline: float | None) -> None:
+    def _wait(self, served: _Served, task: asyncio.Task[Any], deadline: float | None) -> None:
         served.task = task
         if deadline is not None:
-            served.due = self._deadlines.at(deadline)
-            served.due.add(id_)
+            served.deadline = deadline
+            if deadline < self._deadlines.next:
+                self._deadlines.watch(deadline)
 
     def _answered(self, id_: int, served: _Served, task: asyncio.Task[bytes]) -> None:
-        try:
-            self._reply(id_, task.result())
-        except asyncio.CancelledError:
+        self._ended(id_, served)
+        if task.cancelled():
             self._cancelled(id_, served)
-        except Exception as error:  # noqa: BLE001 - as above
+            return
+        error = task.exception()
+        if served.ended_by:  # Whatever it made of being cancelled: nobody waits for that any more.
+            self._cancelled(id_, served)
+        elif isinstance(error, Exception):
             self._fail(id_, error)
-        finally:
-            self._ended(id_, served)
+        else:
+            try:
+                self._reply(id_, task.result())
+            except Exception as refused:  # noqa: BLE001 - too large, or no bytes at all
+                self._fail(id_, refused)
 
     def _reply(self, id_: int, body: bytes) -> None:
         size = len(body)
         if size > self._max_body_bytes:
             raise too_large(size, self._max_body_bytes)
-        self.push(reply_head(id_, size), body)
+        self.push(pack_reply(size + REPLY_HEAD_BYTES, 0x93, 5, 0xCF, id_), body)
 
-    def _expire(self, id_: int) -> None:
-        served = self.served.get(id_)
-        if served is not None:
-            served.cancel(_CLOCK)
+    def _sweep(self, now: float) -> float:
+        """Cancel what is over at `now`; return the earliest deadline of the rest."""
+        under_way = tuple(self.served.values())
+        for served in under_way:
+            if served.deadline <= now:
+                served.deadline = inf  # Once: it may take its time to clean up.
+                served.cancel(_CLOCK)
+        return min((served.deadline for served in under_way), default=inf)
 
     def _cancelled(self, id_: int, served: _Served) -> None:
         if served.ended_by == _CLOCK:
@@ -216,8 +239,6 @@ class AcceptedConnection(Connection):
     def _ended(self, id_: int, served: _Served) -> None:
         if self.served.get(id_) is served:
             del self.served[id_]
-        if served.due is not None:
-            served.due.discard(id_)
         if self._listener.draining:
             self._listener.check_idle()
 
@@ -238,13 +259,13 @@ class AcceptedConnection(Connection):
         request = PortRequest(message.target, message.body, deadline, message.metadata, self.peer)
         task = self._start(self._pour(message.id, request, served))
         if task is not None:
-            self._wait(message.id, served, task, deadline)
+            self._wait(served, task, deadline)
 
     async def _pour(self, id_: int, request: PortRequest, served: _Served) -> None:
         try:
             async with aclosing(self._handlers.stream(request)) as items:
                 async for body in items:
-                    while not served.credit:
+                    while served.credit <= 0:  # A peer may have sent a number below zero.
                         served.refill = self.loop.create_future()
                         await served.refill
                     if len(body) > self._max_body_bytes:
@@ -279,6 +300,7 @@ class TcpListener:
         self.steps = steps
         self.connections: set[AcceptedConnection] = set()
         self.draining = False
+        self.closed = False
         self._address: Address | None = None
         self._server: asyncio.Server | None = None
         self._idle: asyncio.Future[None] | None = None
@@ -317,6 +339,7 @@ class TcpListener:
         return self.pending
 
     async def close(self) -> None:
+        self.closed = True
         server, self._server = self._server, None
         if server is None:
             return

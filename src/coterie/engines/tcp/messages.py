@@ -13,6 +13,7 @@ from ...ports.wire import Failure
 
 __all__ = [
     "MAGIC",
+    "REPLY_HEAD_BYTES",
     "VERSION",
     "Cancel",
     "Credit",
@@ -36,7 +37,7 @@ __all__ = [
     "encode",
     "failed",
     "failure_of",
-    "reply_head",
+    "pack_reply",
 ]
 
 MAGIC = "coterie"
@@ -192,17 +193,13 @@ decode = msgspec.msgpack.Decoder(Message).decode
 """Raises `msgspec.DecodeError` for whatever is no message."""
 
 
-_pack_reply = Struct(">IBBBQ").pack
-_REPLY_HEAD_BYTES = 11
+REPLY_HEAD_BYTES = 11
+pack_reply = Struct(">IBBBQ").pack
+"""What goes before the body of a `Reply`, for which the encoder would need two objects.
 
-
-def reply_head(id_: int, size: int) -> bytes:
-    """Return what goes before the body of a `Reply`, of `size` bytes: the frame's length included.
-
-    Replies are most of what a listener sends. The encoder would need two objects for each.
-    """
-    # An array of three: the tag 5, the id as an unsigned integer of 64 bits, and the body.
-    return _pack_reply(_REPLY_HEAD_BYTES + size, 0x93, 5, 0xCF, id_)
+`pack_reply(REPLY_HEAD_BYTES + size, 0x93, 5, 0xCF, id)`: the length of the frame, an array of three,
+the tag, the id as an unsigned integer of 64 bits; then comes the body, of `size` bytes.
+"""
 
 
 def failed(id_: int, failure: Failure) -> Failed:

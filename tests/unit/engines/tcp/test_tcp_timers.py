@@ -1,19 +1,25 @@
-"""The timer wheel, on a loop whose clock the test turns."""
+"""One timer for many deadlines, on a loop whose clock the test turns."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
-from coterie.engines.tcp.timers import Deadlines
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coterie.engines.tcp.timers import TICK_S, Deadlines
 
 
 class TurnedLoop:
-    """As much of a loop as the wheel uses."""
+    """As much of a loop as deadlines use. Calls its timers `early` seconds before their time."""
 
-    def __init__(self) -> None:
+    def __init__(self, early: float = 0.0) -> None:
         self.now = 1000.0
+        self.early = early
         self.timers: list[tuple[float, Callable[[], Any], asyncio.TimerHandle]] = []
         self._loop = asyncio.new_event_loop()
         self._loop.close()
@@ -31,96 +37,144 @@ class TurnedLoop:
         return [when for when, _, handle in self.timers if not handle.cancelled()]
 
     def turn(self, seconds: float) -> None:
-        """Let `seconds` pass, in steps of a millisecond, and call what is due."""
-        for _ in range(round(seconds * 1000)):
-            self.now = round(self.now + 0.001, 3)
-            due = [timer for timer in self.timers if timer[0] <= self.now]
-            self.timers = [timer for timer in self.timers if timer[0] > self.now]
-            for _, callback, handle in due:
-                if not handle.cancelled():
-                    callback()
+        """Let `seconds` pass, and call what is due on the way."""
+        end = self.now + seconds
+        while True:
+            due = [timer for timer in self.timers if not timer[2].cancelled() and timer[0] <= end]
+            if not due:
+                break
+            timer = min(due, key=lambda timer: timer[0])
+            self.timers.remove(timer)
+            self.now = max(self.now, timer[0] - self.early)
+            timer[1]()
+        self.now = end
 
 
-def wheel() -> tuple[TurnedLoop, Deadlines[str], list[tuple[str, float]]]:
-    loop = TurnedLoop()
-    called: list[tuple[str, float]] = []
-    return loop, Deadlines(loop, lambda item: called.append((item, loop.now))), called  # type: ignore[arg-type]
+class Calls:
+    """What is under way, as a connection keeps it."""
+
+    def __init__(self, early: float = 0.0) -> None:
+        self.loop = TurnedLoop(early)
+        self.under_way: dict[str, float] = {}
+        self.expired: dict[str, float] = {}
+        self.sweeps = 0
+        self.deadlines = Deadlines(self.loop, self._sweep)  # type: ignore[arg-type]
+
+    def begin(self, name: str, seconds: float) -> None:
+        deadline = self.under_way[name] = self.loop.now + seconds
+        if deadline < self.deadlines.next:
+            self.deadlines.watch(deadline)
+
+    def end(self, name: str) -> None:
+        del self.under_way[name]
+
+    def _sweep(self, now: float) -> float:
+        self.sweeps += 1
+        for name, deadline in list(self.under_way.items()):
+            if deadline <= now:
+                del self.under_way[name]
+                self.expired[name] = self.loop.now
+        return min(self.under_way.values(), default=inf)
 
 
-def test_expires_at_its_time_or_a_tick_later() -> None:
-    loop, deadlines, called = wheel()
-    deadlines.at(loop.now + 0.5).add("half")
-    deadlines.at(loop.now + 0.003).add("soon")
-    loop.turn(1.0)
-    (soon, first), (half, second) = called
-    assert (soon, half) == ("soon", "half")
-    assert 1000.003 <= first <= 1000.014
-    assert 1000.5 <= second <= 1000.511
+@pytest.mark.parametrize("early", [0.0, 0.0009])
+def test_expires_at_its_time_or_a_tick_later(early: float) -> None:
+    calls = Calls(early)
+    calls.begin("half", 0.5)
+    calls.begin("soon", 0.003)
+    calls.loop.turn(1.0)
+    assert list(calls.expired) == ["soon", "half"]
+    assert 1000.003 - early <= calls.expired["soon"] <= 1000.003 + TICK_S
+    assert 1000.5 - early <= calls.expired["half"] <= 1000.5 + TICK_S
 
 
 def test_a_later_deadline_set_first_does_not_delay_an_earlier_one() -> None:
-    loop, deadlines, called = wheel()
-    deadlines.at(loop.now + 30).add("late")
-    deadlines.at(loop.now + 1).add("early")
-    loop.turn(2.0)
-    assert [item for item, _ in called] == ["early"]
-    loop.turn(29.0)
-    assert [item for item, _ in called] == ["early", "late"]
+    calls = Calls()
+    calls.begin("late", 30)
+    calls.begin("early", 1)
+    calls.loop.turn(2.0)
+    assert list(calls.expired) == ["early"]
+    calls.loop.turn(29.0)
+    assert list(calls.expired) == ["early", "late"]
 
 
-def test_what_is_discarded_does_not_expire() -> None:
-    loop, deadlines, called = wheel()
-    due = deadlines.at(loop.now + 0.1)
-    due.add("answered")
-    due.add("forgotten")
-    due.discard("answered")
-    loop.turn(0.2)
-    assert [item for item, _ in called] == ["forgotten"]
+def test_what_has_ended_does_not_expire() -> None:
+    calls = Calls()
+    calls.begin("answered", 0.1)
+    calls.begin("forgotten", 0.1)
+    calls.end("answered")
+    calls.loop.turn(0.2)
+    assert list(calls.expired) == ["forgotten"]
 
 
-def test_far_deadlines_share_few_ticks() -> None:
-    loop, deadlines, called = wheel()
-    for index in range(1000):
-        deadlines.at(loop.now + 3600 + index / 100).add(f"{index}")
-    assert len(deadlines.ticks) <= 12
-    assert len(loop.set_timers) == 1
-    loop.turn(3599.9)
-    assert not called
-    loop.turn(12.0)
-    assert len(called) == 1000
-    assert all(at >= 1000.0 + 3600 + int(item) / 100 for item, at in called)
+def test_a_steady_flow_of_calls_costs_one_sweep_in_their_time() -> None:
+    calls = Calls()
+    for number in range(3000):
+        calls.begin(f"{number}", 5.0)
+        calls.loop.turn(0.01)
+        calls.end(f"{number}")
+    assert not calls.expired
+    assert calls.sweeps <= 6
 
 
-def test_ticks_that_are_over_are_dropped_and_the_timer_rests() -> None:
-    loop, deadlines, _ = wheel()
-    for _ in range(100):
-        deadlines.at(loop.now + 0.05)
-        loop.turn(0.02)
-    assert len(deadlines.ticks) <= 7
-    loop.turn(1.0)
-    assert not deadlines.ticks
-    assert not loop.set_timers
+def test_no_more_than_one_sweep_a_tick() -> None:
+    calls = Calls()
+    for number in range(1000):
+        calls.begin(f"{number}", 0.02 + number / 10_000)
+    calls.loop.turn(1.0)
+    assert len(calls.expired) == 1000
+    assert calls.sweeps <= 0.1 / TICK_S + 2
+
+
+def test_only_one_timer_is_set_and_none_when_nothing_is_under_way() -> None:
+    calls = Calls()
+    for number in range(100):
+        calls.begin(f"{number}", 10 - number / 20)
+        assert len(calls.loop.set_timers) == 1
+    calls.loop.turn(11.0)
+    assert len(calls.expired) == 100
+    assert not calls.loop.set_timers
+    assert calls.deadlines.next == inf
 
 
 def test_expiry_may_set_the_next_deadline() -> None:
     loop = TurnedLoop()
-    called: list[float] = []
+    swept: list[float] = []
 
-    def again(item: str) -> None:
-        called.append(loop.now)
-        if len(called) < 3:
-            deadlines.at(loop.now + 0.1).add(item)
+    def sweep(now: float) -> float:
+        swept.append(now)
+        if len(swept) == 1:
+            deadlines.watch(now + 0.1)  # From within, and earlier than what is returned.
+        return now + 0.3 if len(swept) < 3 else inf
 
-    deadlines: Deadlines[str] = Deadlines(loop, again)  # type: ignore[arg-type]
-    deadlines.at(loop.now + 0.1).add("x")
+    deadlines = Deadlines(loop, sweep)  # type: ignore[arg-type]
+    deadlines.watch(loop.now + 0.1)
     loop.turn(1.0)
-    assert len(called) == 3
+    assert [round(at - 1000, 2) for at in swept] == pytest.approx([0.1, 0.2, 0.5], abs=0.011)
 
 
 def test_close_forgets_all() -> None:
-    loop, deadlines, called = wheel()
-    deadlines.at(loop.now + 0.1).add("x")
-    deadlines.close()
-    loop.turn(1.0)
-    assert not called
-    assert not loop.set_timers
+    calls = Calls()
+    calls.begin("x", 0.1)
+    calls.deadlines.close()
+    calls.begin("y", 0.05)
+    calls.loop.turn(1.0)
+    assert not calls.expired
+    assert not calls.loop.set_timers
+
+
+@given(st.lists(st.tuples(st.floats(0, 3), st.floats(0.0001, 3), st.booleans()), max_size=30))
+def test_each_expires_in_its_tick(plan: list[tuple[float, float, bool]]) -> None:
+    calls = Calls()
+    expected = {}
+    for number, (pause, seconds, answered) in enumerate(plan):
+        calls.loop.turn(pause)
+        calls.begin(f"{number}", seconds)
+        if answered:
+            calls.end(f"{number}")
+        else:
+            expected[f"{number}"] = calls.loop.now + seconds
+    calls.loop.turn(10)
+    assert calls.expired.keys() == expected.keys()
+    for name, at in calls.expired.items():
+        assert expected[name] <= at <= expected[name] + TICK_S + 1e-9
