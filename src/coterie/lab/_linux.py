@@ -12,6 +12,7 @@ from pathlib import Path
 
 __all__ = ["die_with_parent", "enter", "entered", "new_network", "reap_orphans", "shed_root"]
 
+_CLONE_NEWIPC = 0x08000000
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
 _PR_SET_PDEATHSIG = 1
@@ -78,9 +79,10 @@ def shed_root() -> None:
     """Be an ordinary user, for programs that refuse to run as root, and still own root's files.
 
     A user namespace does that with no change of any file's owner: inside, the process is nobody special.
+    One for System V's shared memory goes with it, which else would outlive a crash.
     """
     user, group = os.geteuid(), os.getegid()
-    _call("unshare", _CLONE_NEWUSER)
+    _call("unshare", _CLONE_NEWUSER | _CLONE_NEWIPC)
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"{_UNPRIVILEGED_ID} {user} 1")
     Path("/proc/self/gid_map").write_text(f"{_UNPRIVILEGED_ID} {group} 1")

@@ -93,7 +93,8 @@ class Cluster:
         port = self._engine_class.client_port
         for index, name in enumerate(self._names):
             place = folder / name
-            (place / "data").mkdir(parents=True)
+            place.mkdir()
+            (place / "data").mkdir(mode=0o700)
             address = await self._network.client(name, port)
             self._members.append(
                 Member(index=index, name=name, data=place / "data", log=place / "log", address=address)
@@ -193,7 +194,8 @@ class Cluster:
         """
         chosen = self._chosen(members)
         for member in chosen:
-            await self._keeper.call("destroy", name=member.name)
+            await self.kill(member.index)
+            await self.engine.prepare_again(member)
             await self._launch(member)
         if ready:
             await self._wait_ready(chosen)
@@ -214,9 +216,12 @@ class Cluster:
         async def one(member: Member) -> None:
             await self._until(lambda: self.engine.check_ready(member), f"{member.name} to serve", [member])
 
-        async with asyncio.TaskGroup() as group:
-            for member in members:
-                group.create_task(one(member))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for member in members:
+                    group.create_task(one(member))
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None  # one is enough to know
 
     def _chosen(self, indices: Iterable[int], *, running: bool = False) -> list[Member]:
         chosen = []

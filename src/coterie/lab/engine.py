@@ -42,7 +42,7 @@ class Options:
             raise LabError("give user and password, or a token, not both")
 
 
-@dataclass(kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Member:
     """One server process of a cluster, and where its parts are."""
 
@@ -108,6 +108,9 @@ class Engine(abc.ABC):
     async def prepare(self, member: Member) -> None:
         """Lay out the folder of a member, once, before its first start."""
 
+    async def prepare_again(self, member: Member) -> None:  # noqa: B027 - most have nothing to do
+        """Make the folder of a member that ran before fit to start from."""
+
     @abc.abstractmethod
     async def command(self, member: Member) -> list[str]:
         """Return the command line that runs a member in the foreground."""
@@ -151,14 +154,14 @@ class Engine(abc.ABC):
             return ""
         return f"{quote(options.user, safe='')}:{quote(options.password, safe='')}@"
 
-    def path(self) -> str:
-        """Return what stands after the hosts in a URL."""
+    def path(self, members: Sequence[Member]) -> str:
+        """Return what stands after the hosts of `members` in a URL."""
         return ""
 
     def url(self, members: Sequence[Member]) -> str:
         """Return the URL by which a client reaches any of `members`."""
         hosts = ",".join(str(member.address) for member in members)
-        return f"{self.scheme}://{self.login()}{hosts}{self.path()}"
+        return f"{self.scheme}://{self.login()}{hosts}{self.path(members)}"
 
     def environment(self) -> Mapping[str, str]:
         """Return variables that members run with."""
