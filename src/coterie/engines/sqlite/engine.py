@@ -156,6 +156,7 @@ class SqliteEngine:
             if now - asked.since < self.config.operation_timeout_s:
                 break
             self._answered_late(number, asked)
+        self._send_unsent()  # What was given up made room, and its answers will not say so.
         if self._asked:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
 
@@ -191,7 +192,7 @@ class SqliteEngine:
                     wait_s = 0.002
                     continue  # It has just died. One that throws this process out at once is not hurried.
                 self._trouble = ""
-            except (CoterieError, OSError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, this task must not end unseen
                 self._trouble = str(error)
                 if not self._settled.done():
                     self._settled.set_exception(error if isinstance(error, CoterieError) else _refused(error))
@@ -349,8 +350,8 @@ def boot_id() -> str:
         return ""
 
 
-def _refused(error: OSError) -> InvalidConfiguration:
-    return InvalidConfiguration(f"the file cannot be shared between processes: {error}")
+def _refused(error: Exception) -> InvalidConfiguration:
+    return InvalidConfiguration(f"the file cannot be shared between processes: {error!r}")
 
 
 async def open_engine(url: str, *, clock: Clock, entropy: Entropy) -> SqliteEngine:
