@@ -74,7 +74,7 @@ def start(
     """
     if engine not in _CLASSES:
         raise LabError(f"no such engine: {engine!r}", hint=f"there are {', '.join(ENGINES)}")
-    find(engine)
+    find(engine, tls=tls)
     module, name = _CLASSES[engine]
     kind: type[Engine] = getattr(importlib.import_module(f".{module}", __name__), name)
     options = Options(user=user, password=password, token=token, tls=tls, settings=dict(settings or {}))

@@ -1,4 +1,4 @@
-"""`python -m coterie.lab install [ENGINE...]` and `python -m coterie.lab list`."""
+"""`python -m coterie.lab install [--tls] [ENGINE...]` and `python -m coterie.lab list`."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from .install import install
 
 def main(arguments: list[str]) -> int:
     """Run the command and return the exit code."""
-    if arguments[:1] not in (["install"], ["list"]):
-        print(f"usage: python -m coterie.lab install|list [{' '.join(RECIPES)}]", file=sys.stderr)
+    commands = [argument for argument in arguments if argument != "--tls"]
+    tls = len(commands) != len(arguments)
+    if commands[:1] not in (["install"], ["list"]):
+        print(f"usage: python -m coterie.lab install|list [--tls] [{' '.join(RECIPES)}]", file=sys.stderr)
         return 2
     failed = 0
-    for engine in arguments[1:] or RECIPES:
+    for engine in commands[1:] or RECIPES:
         try:
-            if arguments[0] == "install":
-                binary = install(engine, report=lambda line: print("+", line, flush=True))
+            if commands[0] == "install":
+                binary = install(engine, tls=tls, report=lambda line: print("+", line, flush=True))
             else:
-                binary = find(engine)
+                binary = find(engine, tls=tls)
         except LabError as error:
             print(f"{engine}: {error}", file=sys.stderr)
             failed = 1

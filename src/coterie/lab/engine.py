@@ -92,7 +92,7 @@ class Engine(abc.ABC):
         if site.options.token is not None and not self.takes_token:
             raise LabError(f"{self.name} knows no tokens: give user and password")
         self.site = site
-        self.binary: Binary = find(self.name)
+        self.binary: Binary = find(self.name, tls=site.options.tls)
 
     @property
     def size(self) -> int:
@@ -165,4 +165,4 @@ class Engine(abc.ABC):
 
     def environment(self) -> Mapping[str, str]:
         """Return variables that members run with."""
-        return {}
+        return self.binary.environment()

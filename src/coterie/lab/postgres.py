@@ -113,7 +113,7 @@ class Postgres(Engine):
 
     async def _run(self, program: str, *arguments: str, log: Path) -> None:
         command = [str(self.binary.beside(program)), *arguments]
-        await self.site.keeper.run(command, log=log, shed_root=True)
+        await self.site.keeper.run(command, log=log, env=self.environment(), shed_root=True)
 
     def _port(self, member: Member) -> int:
         return self.site.network.listening(member.name, "client").port
@@ -169,7 +169,7 @@ class Postgres(Engine):
             "-U", self._user, "-d", database, "-c", statement,
         ]  # fmt: skip
         try:
-            await self.site.keeper.run(command, log=output, within_s=_QUERY_S)
+            await self.site.keeper.run(command, log=output, env=self.environment(), within_s=_QUERY_S)
             return output.read_text().strip()
         except LabError as error:
             raise NotYet(error.message) from error
