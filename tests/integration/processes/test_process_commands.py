@@ -55,6 +55,7 @@ def test_an_error_of_the_program_is_told(
         assert "process_sample.py" in error["traceback"]
 
 
+@pytest.mark.slow
 def test_a_deadline_is_kept_and_may_be_longer_than_the_default(shared: Any) -> None:
     done = call(shared, "Work.do", '{"mark": "late", "seconds": 60}', "--timeout", "0.5", "--json")
     error = json.loads(done.stdout)["error"]
@@ -75,6 +76,16 @@ def test_the_status_shows_each_node(shared: Any) -> None:
         ["sample-1", "serving", "yes"],
         ["sample-2", "serving", "yes"],
     ]
+
+
+def test_asking_for_the_status_is_no_call(shared: Any) -> None:
+    def calls() -> list[tuple[int, int]]:
+        nodes = json.loads(command("status", TARGET, "--json", folder=shared.folder).stdout)["nodes"]
+        return [(node["facts"]["calls"], node["facts"]["pending"]) for node in nodes]
+
+    before = calls()
+    assert calls() == before
+    assert [pending for _, pending in before] == [0, 0]
 
 
 def test_a_call_ends_with_ctrl_c(shared: Any) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from process_harness import COTERIE, PATIENCE_S, SAMPLE, Coterie, alive, clean_environment, eventually
 
 Start = Callable[..., Coterie]
@@ -52,6 +53,7 @@ def test_a_node_that_dies_is_started_again(start: Start) -> None:
     assert not any(alive(event["pid"]) for event in (again, nodes["sample-2"]))
 
 
+@pytest.mark.slow
 def test_a_node_that_keeps_dying_is_given_up(start: Start) -> None:
     up = start(*UP, "--nodes", "1")
     for death in range(5):
