@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import sys
 import threading
@@ -43,7 +44,8 @@ def race(kind: str, path: Path, writers: int, seconds: float) -> Latencies:
             assert process.stdin
             process.stdin.write("go\n")
             process.stdin.flush()
-        return [tuple(json.loads(process.stdout.readline())) for process in started if process.stdout]
+        files = [process.stdout.readline().rstrip("\n") for process in started if process.stdout]
+    return [tuple(json.loads(Path(file).read_text(encoding="ascii"))) for file in files]
 
 
 def work_plain(path: Path, writers: int, seconds: float) -> list[float]:
@@ -153,7 +155,11 @@ def _work(kind: str, path: Path, writers: int, seconds: float) -> None:
     else:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             latencies_s = runner.run(work_engine(path, writers, seconds))
-    sys.stdout.write(json.dumps([round(latency, 6) for latency in latencies_s]) + "\n")
+    # More than a pipe holds, and the others are still writing.
+    file = path.with_name(f"{path.name}-{os.getpid()}.json")
+    file.write_text(json.dumps([round(latency, 6) for latency in latencies_s]), encoding="ascii")
+    sys.stdout.write(f"{file}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
