@@ -26,6 +26,11 @@ def _prove(key: str, role: str, a: bytes, b: bytes) -> bytes:
     return hmac.digest(key.encode(), role.encode() + a + b, hashlib.sha256)
 
 
+def _check_nonce(nonce: bytes) -> None:
+    if len(nonce) != _NONCE_BYTES:
+        raise ProtocolError(f"a nonce has {_NONCE_BYTES} bytes, not {len(nonce)}")
+
+
 class CallerHandshake:
     """The side that connects. `nonce` is 16 fresh random bytes."""
 
@@ -46,6 +51,9 @@ class CallerHandshake:
             raise kind(f"the peer refused the connection: {message.message}")
         if not isinstance(message, Welcome):
             raise ProtocolError(f"the peer began with {type(message).__name__} and not with a welcome")
+        if message.version != VERSION:
+            raise ProtocolError(f"the peer speaks version {message.version} of the wire, not {VERSION}")
+        _check_nonce(message.nonce)
         if not self._key:
             if message.proof:
                 raise PermissionDenied(
@@ -82,8 +90,7 @@ class ListenerHandshake:
             raise ProtocolError("a connection begins with a hello")
         if message.version != VERSION:
             raise ProtocolError(f"version {message.version} of the wire is not spoken here, only {VERSION}")
-        if len(message.nonce) != _NONCE_BYTES:
-            raise ProtocolError(f"a nonce has {_NONCE_BYTES} bytes, not {len(message.nonce)}")
+        _check_nonce(message.nonce)
         if not self._key:
             self.complete = True
             return Welcome(VERSION, self._nonce, b"")
