@@ -1,0 +1,305 @@
+"""Peers that stop reading, fall silent or vanish, and listeners that go."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing, suppress
+from typing import Any, cast
+
+import msgspec
+import pytest
+from wire_tools import Raw, Wires, call, eventually, packed
+
+from coterie.engines.tcp.messages import (
+    Goodbye,
+    Item,
+    Open,
+    Ping,
+    Pong,
+    Refused,
+    Reject,
+    Reply,
+    Request,
+)
+from coterie.errors import DeadlineExceeded, InvalidConfiguration, Outcome, Unavailable
+
+ONE = msgspec.Raw(b"\x01")
+LARGE = 1_000_000
+
+
+async def test_a_peer_that_never_says_hello_is_dropped(wires: Wires) -> None:
+    await wires.listen(hello_timeout_s=0.05)
+    silent, half = await wires.stranger(), await wires.stranger()
+    await half.write(b"\x00\x00")
+    for raw in (silent, half):
+        assert await raw.receive() == Reject("protocol_error", "no handshake within 0.05 s")
+        assert await raw.receive() is None
+    await eventually(lambda: not wires.listener.connections)
+
+
+async def test_a_peer_that_never_proves_the_key_is_dropped(wires: Wires) -> None:
+    await wires.listen(hello_timeout_s=0.05, cluster_key="a key of some length")
+    raw = await wires.stranger()
+    await raw.send(packed([0, "coterie", 1, b"n" * 16]))
+    assert [type(message).__name__ for message in await raw.rest()] == ["Welcome", "Reject"]
+
+
+async def test_a_silent_peer_is_asked_and_dropped(wires: Wires) -> None:
+    await wires.listen(keepalive_s=0.05)
+    raw = await wires.raw()
+    await raw.send(Request(1, "wait", 0, ONE))
+    assert await raw.receive() == Ping()
+    assert await raw.receive() is None
+    await eventually(lambda: wires.answers.cancelled == 1)
+    assert wires.listener.pending == 0
+
+
+async def test_a_peer_that_answers_pings_is_kept(wires: Wires) -> None:
+    await wires.listen(keepalive_s=0.03)
+    raw = await wires.raw()
+    await raw.send(Request(1, "wait", 0, ONE))
+    for _ in range(4):
+        assert await raw.receive() == Ping()
+        await raw.send(Pong())
+    wires.answers.release.set()
+    while (message := await raw.receive()) == Ping():
+        await raw.send(Pong())
+    assert message == Reply(1, ONE)
+
+
+async def test_an_idle_channel_stays_connected(wires: Wires) -> None:
+    await wires.listen(keepalive_s=0.03)
+    channel = wires.channel(keepalive_s=0.03)
+    assert await call(channel) == 1
+    connection = cast("Any", channel)._connection
+    await asyncio.sleep(0.3)
+    assert connection.open
+    assert await call(channel) == 1
+    assert cast("Any", channel)._connection is connection
+
+
+async def test_a_listener_that_falls_silent_loses_the_calls(wires: Wires) -> None:
+    """As when its machine loses power: nothing closes the connection."""
+    deaf = Silent(wires)
+    address = await deaf.start()
+    channel = wires.channel(address, keepalive_s=0.05)
+    with pytest.raises(Unavailable, match="silent") as caught:
+        await call(channel)
+    assert caught.value.outcome is Outcome.UNKNOWN
+    await deaf.stop()
+
+
+class Silent:
+    """A listener that does the handshake and then only reads."""
+
+    def __init__(self, wires: Wires) -> None:
+        self.wires = wires
+
+    async def start(self) -> str:
+        self.server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return f"127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raw = Raw(reader, writer)
+        self.wires.raws.append(raw)
+        await raw.receive()
+        await raw.send(packed([1, 1, b"l" * 16, b""]))
+        await raw.rest()
+        raw.vanish()
+
+    async def stop(self) -> None:
+        self.server.close()
+        await self.server.wait_closed()
+
+
+async def test_a_peer_that_vanishes_cancels_its_calls(wires: Wires) -> None:
+    await wires.listen()
+    raw = await wires.raw()
+    await raw.send(*(Request(index, "wait", 0, ONE) for index in range(5)), Open(9, "endless", 0, 1, ONE))
+    await eventually(lambda: wires.listener.pending == 6)
+    raw.vanish()
+    await eventually(lambda: wires.listener.pending == 0)
+    assert wires.answers.cancelled == 6
+
+
+async def test_a_peer_that_shuts_its_sending_end_is_done(wires: Wires) -> None:
+    await wires.listen()
+    raw = await wires.raw()
+    await raw.send(Request(1, "wait", 0, ONE))
+    await eventually(lambda: wires.answers.started == 1)
+    raw.writer.write_eof()
+    assert await raw.rest() == []
+    await eventually(lambda: wires.answers.cancelled == 1)
+
+
+async def test_a_reader_that_stops_is_dropped_and_takes_little_memory(wires: Wires) -> None:
+    await wires.listen(stall_s=0.3, write_buffer_bytes=65536)
+    channel = wires.channel()
+    raw = await wires.raw()
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    for index in range(1000):
+        await asyncio.wait(
+            [asyncio.ensure_future(raw.send(Request(index, "grow", 0, packed_size())))], timeout=1
+        )
+        if wires.listener.connections and any(c.congested for c in wires.listener.connections):
+            break
+    started = wires.answers.started
+    assert started < 100, "the listener went on taking requests that it could not answer"
+    assert await call(channel, "other") == "other"
+    await eventually(lambda: len(wires.listener.connections) == 1)
+    assert await call(channel, "still") == "still"
+
+
+def packed_size() -> msgspec.Raw:
+    return msgspec.Raw(packed(LARGE))
+
+
+async def test_a_stream_to_a_reader_that_stops_waits_for_it(wires: Wires) -> None:
+    await wires.listen(write_buffer_bytes=65536)
+    raw = await wires.raw()
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await raw.send(Open(1, "endless", 0, 64, packed_size()))
+    await eventually(lambda: wires.answers.produced)
+    for _ in range(20):
+        await asyncio.sleep(0.005)
+    produced = wires.answers.produced
+    assert produced < 30, "it buffers megabytes for a peer that does not read"
+    raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    for _ in range(10):
+        assert isinstance(await raw.receive(), Item)
+
+
+async def test_a_channel_does_not_send_to_a_listener_that_does_not_read(wires: Wires) -> None:
+    silent = NotReading(wires)
+    address = await silent.start()
+    channel = wires.channel(address, write_buffer_bytes=65536, stall_s=20)
+    calls = [asyncio.ensure_future(call(channel, b"x" * LARGE, timeout_s=0.5)) for _ in range(50)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, DeadlineExceeded) for result in results)
+    outcomes = [cast("Any", result).outcome for result in results]
+    assert outcomes.count(Outcome.NOT_APPLIED) > 30, "requests pile up in memory"
+    assert outcomes.count(Outcome.UNKNOWN) >= 1
+    await silent.stop()
+
+
+class NotReading(Silent):
+    """A listener that does the handshake and then stops reading."""
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raw = Raw(reader, writer)
+        self.wires.raws.append(raw)
+        await raw.receive()
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        await raw.send(packed([1, 1, b"l" * 16, b""]))
+
+
+async def test_closing_is_not_held_up_by_a_peer_that_does_not_read(wires: Wires) -> None:
+    await wires.listen(write_buffer_bytes=65536)
+    raw = await wires.raw()
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await raw.send(*(Request(index, "grow", 0, packed_size()) for index in range(20)))
+    await eventually(lambda: any(c.congested for c in wires.listener.connections))
+    async with asyncio.timeout(10):
+        await wires.listener.close()
+    assert not wires.listener.connections
+
+
+async def test_draining_answers_what_was_accepted(wires: Wires) -> None:
+    await wires.listen()
+    raw, channel = await wires.raw(), wires.channel()
+    await raw.send(Request(1, "wait", 0, ONE))
+    kept = asyncio.ensure_future(call(channel, "kept", "wait"))
+    await eventually(lambda: wires.answers.started == 2)
+    draining = asyncio.ensure_future(wires.listener.drain(20))
+    assert await raw.receive() == Goodbye()
+    await raw.send(Request(2, "echo", 0, ONE), Open(3, "count", 0, 5, ONE))
+    assert await raw.receive() == Refused(2, "unavailable", "the node is draining")
+    assert await raw.receive() == Refused(3, "unavailable", "the node is draining")
+    late = await wires.raw()
+    await late.send(Request(4, "echo", 0, ONE))
+    assert await late.receive() == Goodbye()
+    assert await late.receive() == Refused(4, "unavailable", "the node is draining")
+    with pytest.raises(Unavailable, match="drain") as caught:
+        await call(channel)
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+    assert not draining.done()
+    wires.answers.release.set()
+    assert await raw.receive() == Reply(1, ONE)
+    assert await kept == "kept"
+    assert await draining == 0
+
+
+async def test_what_is_answered_at_the_last_moment_still_leaves(wires: Wires) -> None:
+    """The reply is given to the socket before the connection is closed."""
+    await wires.listen()
+    raw = await wires.raw()
+    await raw.send(Request(1, "wait", 0, ONE), Request(2, "wait", 0, packed_size()))
+    await eventually(lambda: wires.answers.started == 2)
+    draining = asyncio.ensure_future(wires.listener.drain(20))
+    wires.answers.release.set()
+    assert await draining == 0
+    await wires.listener.close()
+    assert [message for message in await raw.rest() if isinstance(message, Reply)] == [
+        Reply(1, ONE),
+        Reply(2, packed_size()),
+    ]
+
+
+async def test_leaving_many_streams_leaves_nothing_behind(wires: Wires) -> None:
+    await wires.listen()
+    channel = wires.channel()
+    for _ in range(50):
+        async with aclosing(cast("Any", channel.stream("endless", packed(10), timeout_s=None))) as items:
+            await anext(items)
+    await eventually(lambda: wires.answers.cancelled == 50)
+    assert channel.pending == 0
+    await eventually(lambda: wires.listener.pending == 0)
+
+
+async def test_late_calls_leave_nothing_behind(wires: Wires) -> None:
+    await wires.listen()
+    channel = wires.channel()
+    for _ in range(5):
+        calls = [call(channel, 1, "wait", timeout_s=0.02) for _ in range(50)]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert all(isinstance(result, DeadlineExceeded) for result in results)
+    assert channel.pending == 0
+    await eventually(lambda: wires.listener.pending == 0)
+    assert await call(channel, 7) == 7
+
+
+async def test_an_address_in_use(wires: Wires) -> None:
+    listener = await wires.listen()
+    with pytest.raises(InvalidConfiguration, match="it is in use") as caught:
+        await wires.wire().listen(listener.address, wires.answers.handlers)
+    assert "127.0.0.1:0" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("nonsense", "must be HOST:PORT or unix:/path"),
+        ("127.0.0.1:99999", "must be HOST:PORT or unix:/path"),
+        ("127.0.0.1:x", "must be HOST:PORT or unix:/path"),
+        (":80", "must be HOST:PORT or unix:/path"),
+        ("unix:", "must have 1 to 100 bytes"),
+        ("unix:" + "x" * 101, "must have 1 to 100 bytes"),
+        ("unix:/no/such/directory/socket", "cannot listen at unix:/no/such/directory/socket: No such file"),
+    ],
+)
+async def test_addresses_that_cannot_be(wires: Wires, address: str, says: str) -> None:
+    with pytest.raises(InvalidConfiguration, match=says):
+        await wires.listen(address)
+
+
+async def test_nobody_there(wires: Wires) -> None:
+    await wires.listen()
+    await wires.listener.close()
+    channel = wires.channel()
+    for _ in range(3):
+        with pytest.raises(Unavailable) as caught:
+            await call(channel)
+        assert caught.value.outcome is Outcome.NOT_APPLIED
+    with suppress(Unavailable):
+        await call(channel)
+    assert channel.pending == 0
