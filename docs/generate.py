@@ -6,9 +6,13 @@ python docs/generate.py --check   exit 1 if one is out of date; a test does that
 
 from __future__ import annotations
 
+import ast
 import asyncio
+import inspect
+import itertools
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,6 +23,7 @@ from coterie.engines.memory import open_engine as open_memory
 from coterie.engines.sqlite import open_engine as open_sqlite
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.engines.tcp import TcpWire
+from coterie.node.config import OPTIONS, NodeConfig
 from coterie.ports import Engine
 
 __all__ = ["out_of_date"]
@@ -102,8 +107,39 @@ async def guarantee_tables() -> str:
     )
 
 
+def settings_table() -> str:
+    """Return every setting: its key, its option, its environment variable, and what it means."""
+    defaults = NodeConfig()
+    meanings = attribute_docs(NodeConfig)
+    return table(
+        ["key", "option", "environment variable", "default", "meaning"],
+        (
+            (
+                f"`{name}`",
+                f"`{option.flag}`",
+                f"`{option.environment}`",
+                f"`{getattr(defaults, name)}`" if getattr(defaults, name) != "" else "",
+                meanings[name],
+            )
+            for name, option in OPTIONS.items()
+        ),
+    )
+
+
+def attribute_docs(cls: type) -> dict[str, str]:
+    """Return the docstring that stands below each attribute of a class, in one line."""
+    [declared] = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    docs = {}
+    for attribute, below in itertools.pairwise(getattr(declared, "body", [])):
+        match attribute, below:
+            case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                docs[name] = " ".join(text.split())
+    return docs
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "errors": error_table,
+    "settings": settings_table,
     "guarantees": lambda: asyncio.run(guarantee_tables()),
 }
 _PLACE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
