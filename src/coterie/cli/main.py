@@ -31,6 +31,7 @@ _COMMANDS = {
     "status": ("status", "Show which nodes run, and how they are."),
     "map": ("maps", "Read and write strong maps."),
     "check-history": ("check_history", "Check a recorded history against a model."),
+    "lab": ("lab", "Run clusters of real engines on this machine."),
     "config": ("config", "Show each setting and where it came from."),
 }
 

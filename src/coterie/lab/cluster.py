@@ -200,6 +200,13 @@ class Cluster:
         if ready:
             await self._wait_ready(chosen)
 
+    async def wait_exit(self, member: int) -> int:
+        """Wait until a member has ended, by whomever, and return its exit code; negative for a signal."""
+        (chosen,) = self._chosen([member])
+        code = await self._keeper.wait_exit(chosen.name)
+        chosen.state, chosen.pid = "stopped", None
+        return code
+
     async def _launch(self, member: Member) -> None:
         engine = self.engine
         member.pid = await self._keeper.spawn(

@@ -14,4 +14,4 @@ class LabError(CoterieError):
     """
 
     code = "lab_error"
-    default_outcome = Outcome.UNKNOWN
+    default_outcome = Outcome.NOT_APPLIED

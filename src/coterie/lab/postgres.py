@@ -9,6 +9,7 @@ import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+from ..errors import Outcome
 from ._admin import NotYet
 from .engine import Engine, Member
 from .errors import LabError
@@ -208,9 +209,9 @@ class Postgres(Engine):
         try:
             done = await self._query(member, "SELECT pg_promote(true, 2)")
         except NotYet as error:
-            raise LabError(f"{member.name} was not promoted: {error}") from error
+            raise LabError(f"{member.name} was not promoted: {error}", outcome=Outcome.UNKNOWN) from error
         if done != "t":
-            raise LabError(f"{member.name} was not promoted within 2 s")
+            raise LabError(f"{member.name} was not promoted within 2 s", outcome=Outcome.UNKNOWN)
         self._primary = member
         for other in self.site.members:
             replica = (other.data / "standby.signal").exists()

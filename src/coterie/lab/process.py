@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..errors import Outcome
 from .errors import LabError
 
 __all__ = ["KeeperHandle", "tail"]
@@ -79,7 +80,7 @@ class KeeperHandle:
                     future.set_result(message["value"])
         for future in self._waiting.values():
             if not future.done():
-                future.set_exception(LabError("the keeper of the cluster ended, and so did the cluster"))
+                future.set_exception(LabError("the cluster ended meanwhile", outcome=Outcome.UNKNOWN))
 
     async def call(self, operation: str, *, within_s: float = _CALL_S, **arguments: Any) -> Any:
         """Have the keeper do `operation` and return what it answers.
@@ -99,7 +100,9 @@ class KeeperHandle:
             async with asyncio.timeout(within_s):
                 return await future
         except TimeoutError:
-            raise LabError(f"{operation!r} took longer than {within_s:g} s") from None
+            raise LabError(
+                f"{operation!r} took longer than {within_s:g} s", outcome=Outcome.UNKNOWN
+            ) from None
         finally:
             self._waiting.pop(identity, None)
 

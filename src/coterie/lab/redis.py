@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from ..errors import Outcome
 from ._admin import NotYet, redis_command
 from .engine import Engine, Member
 from .errors import LabError
@@ -106,7 +107,9 @@ class Redis(Engine):
                     peer = await self.site.network.peer(other.name, member.name, "client")
                     await self._ask(other, "REPLICAOF", peer.host, str(peer.port))
         except NotYet as error:
-            raise LabError(f"the promotion of {member.name} failed: {error}") from error
+            raise LabError(
+                f"the promotion of {member.name} failed: {error}", outcome=Outcome.UNKNOWN
+            ) from error
 
 
 class Valkey(Redis):
