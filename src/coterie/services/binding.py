@@ -83,6 +83,16 @@ class Channels:
             await channel.close()
 
 
+class _Search:
+    """How long a call still looks for an endpoint, and the last pause that it made."""
+
+    __slots__ = ("until", "wait_s")
+
+    def __init__(self, until: float) -> None:
+        self.until = until
+        self.wait_s = 0.005
+
+
 class ServiceBinding:
     """How the code on one node reaches one service: in process when it is hosted here, else by the wire.
 
@@ -133,10 +143,12 @@ class ServiceBinding:
         metadata = None if here.metadata is None else _outgoing(here.metadata)
         deadline = now + timeout_s
         tried: list[str] = []
+        search: _Search | None = None
         while True:
             endpoint = self._choose(tried)
             if endpoint is None:
-                endpoint = await self._endpoint(tried, deadline)
+                search = search or _Search(min(deadline, time() + self._config.patience_s))
+                endpoint = await self._endpoint(tried, search)
                 timeout_s = deadline - time()
             channel = self._channels.get(endpoint.address)
             try:
@@ -164,9 +176,10 @@ class ServiceBinding:
         body = method.encode_call(args, kwargs)
         metadata = _outgoing(here.metadata)
         tried: list[str] = []
+        patient_until = self._time() + self._config.patience_s
+        search = _Search(patient_until if here.deadline is None else min(here.deadline, patient_until))
         while True:
-            waits_until = self._time() + self._config.timeout_s if here.deadline is None else here.deadline
-            endpoint = await self._endpoint(tried, waits_until)
+            endpoint = await self._endpoint(tried, search)
             channel = self._channels.get(endpoint.address)
             timeout_s = None if here.deadline is None else here.deadline - self._time()
             started = False
@@ -203,22 +216,20 @@ class ServiceBinding:
             pending=self._channels.pending,
         )
 
-    async def _endpoint(self, tried: list[str], deadline: float) -> Endpoint:
+    async def _endpoint(self, tried: list[str], search: _Search) -> Endpoint:
         """Return the endpoint for the next attempt, and wait for one while there is hope."""
-        patience = 0.0
-        wait_s = 0.005
         while True:
             chosen = self._choose(tried)
             if chosen is not None:
                 return chosen
             now = self._time()
-            patience = patience or min(deadline, now + self._config.patience_s)
-            if now >= patience:
+            if now >= search.until:
                 raise self._nobody(self._directory.endpoints(self.spec.name))
             tried.clear()  # All were tried: begin again after a pause, or as soon as the view changes.
-            wait_s = min(wait_s * 2, 0.25, patience - now)
+            search.wait_s = min(search.wait_s * 2, 0.25)
+            wait_s = min(search.wait_s * (0.5 + self._entropy.random() / 2), search.until - now)
             try:
-                async with asyncio.timeout(wait_s * (0.5 + self._entropy.random() / 2)):
+                async with asyncio.timeout(wait_s):
                     await self._directory.wait_changed()
             except TimeoutError:
                 continue

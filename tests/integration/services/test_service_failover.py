@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from service_place import Place, eventually
+from service_place import PLACES, Place, eventually, open_place
 
 from coterie.errors import DeadlineExceeded, NotFound, Outcome, Overloaded, Unavailable
 from coterie.ports.wire import Failure, Handlers, Request
@@ -134,6 +134,23 @@ async def test_a_stream_goes_elsewhere_only_before_it_began(nodes: Nodes) -> Non
     ends = await asyncio.gather(*(anext(stream, "end") for stream in streams), return_exceptions=True)
     assert {end if end == "end" else end.outcome for end in ends} <= {"end", Outcome.UNKNOWN}
     assert nodes.applied.total() == before
+
+
+async def test_when_no_node_can_be_reached_the_call_is_not_applied() -> None:
+    """It gives up when its patience is over, which is long before its deadline."""
+    for kind in PLACES[1:]:
+        async with open_place(kind, patience_s=0.05) as far:
+            nodes = Nodes(far)
+            await nodes.add("a", "b")
+            for listener in far.listeners.values():
+                await listener.close()
+            with pytest.raises(Unavailable, match="none of the 2 nodes that offer Where can be") as caught:
+                await nodes.client.here()
+            assert caught.value.outcome is Outcome.NOT_APPLIED
+            with pytest.raises(Unavailable) as streamed:
+                await anext(nodes.client.items())
+            assert streamed.value.outcome is Outcome.NOT_APPLIED
+            assert not nodes.applied
 
 
 async def test_a_call_waits_for_a_node_to_come(far: Place) -> None:
