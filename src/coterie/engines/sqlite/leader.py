@@ -121,6 +121,7 @@ class _Peer(Link):
         self._leader.peers.discard(self)
         if self._session is not None and self._session.peer is self:
             self._session.peer = None
+            self._leader.writer.turns.forget(self._id)
             self._session.last_seen = self.loop.time()
 
 

@@ -20,6 +20,7 @@ from .config import SqliteConfig
 from .operations import Operation, Result, failed
 from .schema import connect, foreign
 from .sessions import SessionLog
+from .turns import Turns
 
 __all__ = ["Request", "Sink", "Writer"]
 
@@ -27,6 +28,10 @@ Sink = Callable[[Any, Result], None]
 Request = tuple[Operation, Sink, Any, tuple[str, int] | None]
 """An operation; who is told its tag and its result; its tag; and, for another process, whose tag is the
 operation's number, its session and the number up to which that has heard its results."""
+
+
+_MOMENT_S = 0.001
+"""How long those who were just answered may take to come back; see `turns`."""
 
 
 class Writer:
@@ -51,6 +56,8 @@ class Writer:
         self._busy = False
         self._handing = False
         self._closing = False
+        self.turns = Turns()
+        self._moment: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
         self._inbox: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
         self.batches = 0
@@ -79,6 +86,9 @@ class Writer:
     def submit(self, request: Request) -> None:
         """Let `request` be part of the next transaction. Its answer comes on the loop."""
         self._gathered.append(request)
+        origin = request[3]
+        if origin is not None:
+            self.turns.came(origin[0])
         if not self._busy and not self._handing:
             # At the end of this iteration of the loop, so that all who were woken together write together.
             self._handing = True
@@ -87,7 +97,7 @@ class Writer:
     def _hand_over(self) -> None:
         self._handing = False
         gathered = self._gathered
-        if not gathered or self._busy:
+        if not gathered or self._busy or self._waits():
             return
         if len(gathered) <= self._config.max_batch:
             batch = list(gathered)
@@ -96,6 +106,26 @@ class Writer:
             batch = [gathered.popleft() for _ in range(self._config.max_batch)]
         self._busy = True
         self._inbox.put(batch)
+
+    def _waits(self) -> bool:
+        """Whether others get a moment to come back, because operations of this process would go first."""
+        if (
+            self.turns.awaited
+            and not self._closing
+            and any(origin is None for _, _, _, origin in self._gathered)
+        ):
+            if self._moment is None:
+                self._moment = self._loop.call_later(_MOMENT_S, self._end_moment)
+            return True
+        if self._moment is not None:
+            self._moment.cancel()
+            self._moment = None
+        return False
+
+    def _end_moment(self) -> None:
+        self._moment = None
+        self.turns.give_up()
+        self._hand_over()
 
     def _work(self) -> None:
         while (batch := self._inbox.get()) is not None:
@@ -124,6 +154,7 @@ class Writer:
             results = [failed(outcome)] * len(batch)
         for (_, sink, tag, _), result in zip(batch, results, strict=True):
             sink(tag, result)
+        self.turns.answered({origin[0] for _, _, _, origin in batch if origin is not None})
         if isinstance(outcome, Applied):
             self._on_applied(outcome)
         if self._gathered:
