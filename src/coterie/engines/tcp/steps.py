@@ -60,19 +60,22 @@ class Steps:
             _leave_task(loop, outer)
             _enter_task(loop, task)
         context = copy_context()
-        awaited = self  # Until it waits for something.
         try:
             awaited = context.run(work.send, None)
         except StopIteration as done:
+            if task.cancelling():  # It has cancelled its own task, which must not reach the next one.
+                raise asyncio.CancelledError from None
+            self._spare = spare
             result: T = done.value
             return result
+        except BaseException:
+            if not task.cancelling():
+                self._spare = spare
+            raise
         finally:
             _leave_task(loop, task)
             if outer is not None:
                 _enter_task(loop, outer)
-            # A coroutine may have cancelled its own task. That must not reach the next one.
-            if awaited is self and not task.cancelling():
-                self._spare = spare
         spare.take_over(work, context, awaited)
         return task
 

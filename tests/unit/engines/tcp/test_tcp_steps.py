@@ -302,7 +302,8 @@ async def test_one_that_cancels_itself_does_not_cancel_the_next(start: Start) ->
         return "done"
 
     def both() -> Any:
-        start(cancels_itself())
+        with pytest.raises(asyncio.CancelledError):
+            start(cancels_itself())
         return start(waits())
 
     assert await (await called_back(both)) == "done"
