@@ -80,7 +80,9 @@ class Process(Environment):
             await self.main(*self.args)
         except asyncio.CancelledError:
             pass
-        except Exception as error:  # noqa: BLE001 - the world is told, and decides
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # noqa: BLE001 - the world is told, and decides
             self.error = error
         await self._cancel_the_rest()
         self.over(State.ENDED)

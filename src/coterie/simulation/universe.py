@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import Outcome
-from .errors import SimulationError
+from .errors import ProcessFailed, SimulationError
 from .faults import Fired
 from .network.links import Conditions
 from .tape import Edits, Tape
@@ -143,7 +143,9 @@ def run_universe(scenario: Scenario, request: Request, settings: Settings | None
     with contextlib.closing(world), _deterministic_collection():
         try:
             value = world.run(scenario)
-        except Exception as error:  # noqa: BLE001 - a universe is judged by what it raises
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a universe is judged by what it raises
             verdict, judged = _judge(error)
         return Result(
             seed=request.seed,
@@ -173,8 +175,10 @@ def _deterministic_collection() -> Any:
             gc.enable()
 
 
-def _judge(error: Exception) -> tuple[Verdict, dict[str, str]]:
+def _judge(error: BaseException) -> tuple[Verdict, dict[str, str]]:
     trace = "".join(traceback.format_exception(error))
+    if isinstance(error, ProcessFailed) and isinstance(error.__cause__, (AssertionError, SimulationError)):
+        error = error.__cause__  # What is asserted on a host is asserted by the scenario.
     if isinstance(error, Violation):
         promise, detail = error.promise or "promise", error.witness or trace
         return Verdict.VIOLATED, {"message": str(error), "promise": promise, "detail": detail}
