@@ -4,8 +4,8 @@ Wing and Gong (Testing and verifying concurrent objects, J. Parallel Distrib. Co
 the operations that may come next, one after the other, and go back when stuck. Lowe (Testing for
 linearizability, Concurrency and Computation 29(4), 2017) remembers each pair of linearized operations
 and state, so that none is tried twice. Here in addition: an operation that only reads, and may come
-next, is taken at once, which is never wrong; and of equal operations with unknown outcomes only the
-one that began first is tried. The problem is NP-complete, so the search has a budget of steps.
+next, is taken at once, which is never wrong; of equal operations with unknown outcomes only the one
+that began first is tried; and what lets the most urgent operation come next is tried first. The problem is NP-complete, so the search has a budget of steps.
 """
 
 from __future__ import annotations
@@ -80,11 +80,11 @@ class _Search:
         self.budget = budget
 
     def run(self, initial: Hashable) -> bool | None:
+        if not self.known:
+            return True
         place = (0, 0, 0, initial)
         seen = {place}
         stack = [iter(self._next(*place))]
-        if not self.known:
-            return True
         while stack:
             for following in stack[-1]:
                 if following in seen:
@@ -105,22 +105,25 @@ class _Search:
     ) -> list[tuple[int, int, int, Hashable]]:
         """Return the places that one more operation leads to, the most urgent operation first."""
         known, starts, ends, step = self.known, self.starts, self.ends, self.step
-        found: list[tuple[int, int, int, int, Hashable]] = []
-        deadline = NEVER
+        # Each place with (whether it leaves the most urgent operation stuck, when its own ends).
+        found: list[tuple[tuple[bool, int], tuple[int, int, int, Hashable]]] = []
+        options: list[tuple[int, Hashable]] = []
+        urgent, deadline = base, NEVER
         index, rest = base, mask
         while index < len(known) and starts[index] < deadline:
             if not rest & 1:
-                deadline = min(deadline, ends[index])
+                if ends[index] < deadline:
+                    urgent, deadline = index, ends[index]
                 after = step(state, known[index])
                 if after is not REJECT:
-                    moved = self._taken(base, mask, index)
                     if self.reading[index]:
-                        return [(*moved, taken, state)]
-                    found.append((ends[index], *moved, taken, after))
+                        return [(*self._taken(base, mask, index), taken, state)]
+                    options.append((index, after))
             index += 1
             rest >>= 1
-        found.sort(key=_urgency)
-        places = [place[1:] for place in found]
+        for index, after in options:
+            stuck = index != urgent and step(after, known[urgent]) is REJECT
+            found.append(((stuck, ends[index]), (*self._taken(base, mask, index), taken, after)))
         tried = set()
         for number, op in enumerate(self.maybe):
             if op.start > deadline:
@@ -130,8 +133,10 @@ class _Search:
             tried.add(self.kinds[number])
             after = step(state, op)
             if after is not REJECT and after != state:
-                places.append((base, mask, taken | 1 << number, after))
-        return places
+                stuck = step(after, known[urgent]) is REJECT
+                found.append(((stuck, NEVER), (base, mask, taken | 1 << number, after)))
+        found.sort(key=_urgency)
+        return [place for _, place in found]
 
     def _taken(self, base: int, mask: int, index: int) -> tuple[int, int]:
         mask |= 1 << (index - base)
@@ -141,5 +146,5 @@ class _Search:
         return base, mask
 
 
-def _urgency(place: tuple[int, int, int, int, Hashable]) -> int:
-    return place[0]
+def _urgency(found: tuple[tuple[bool, int], tuple[int, int, int, Hashable]]) -> tuple[bool, int]:
+    return found[0]
