@@ -5,7 +5,8 @@ the operations that may come next, one after the other, and go back when stuck. 
 linearizability, Concurrency and Computation 29(4), 2017) remembers each pair of linearized operations
 and state, so that none is tried twice. Here in addition: an operation that only reads, and may come
 next, is taken at once, which is never wrong; of equal operations with unknown outcomes only the one
-that began first is tried; and what lets the most urgent operation come next is tried first. The problem is NP-complete, so the search has a budget of steps.
+that began first is tried; and what lets the most urgent operation come next is tried first. The
+problem is NP-complete, so the search has a budget of steps.
 """
 
 from __future__ import annotations
