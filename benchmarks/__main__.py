@@ -16,7 +16,9 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from ._harness import Row, show
+import msgspec
+
+from ._harness import Row, cells, show
 
 __all__ = ["names", "run_all"]
 
@@ -83,6 +85,25 @@ def missed(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def markdown(report: dict[str, Any]) -> str:
+    """Return a saved report as Markdown."""
+    facts = report["machine"]
+    versions = ", ".join(f"{package} {version}" for package, version in facts["versions"].items())
+    system = f"{facts['cpus']} CPUs, {facts['system']}, {facts['python']}, SQLite {facts['sqlite']}"
+    lines = [f"{facts['date'][:10]}, {system}, {versions}."]
+    for benchmark in report["benchmarks"].values():
+        lines += ["", f"**{benchmark['title']}**", ""]
+        lines += ["| measured | in flight | by | median | spread | p99 ms | ratio | goal |"]
+        lines += ["|---|---|---|--:|--:|--:|--:|---|"]
+        lines += [f"| {' | '.join(cells(row))} |" for row in rows_of(benchmark)]
+    return "\n".join(lines) + "\n"
+
+
+def rows_of(benchmark: dict[str, Any]) -> list[Row]:
+    """Return the rows of a saved benchmark."""
+    return msgspec.convert(benchmark["rows"], list[Row])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Be the command line; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -97,7 +118,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     parser.add_argument("--save", type=Path, metavar="FILE", help="save the results there")
     parser.add_argument("--strict", action="store_true", help="exit 1 if a goal is missed")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="print saved results as Markdown, and end")
     options = parser.parse_args(arguments)
+    if options.show:
+        sys.stdout.write(markdown(json.loads(options.show.read_text(encoding="utf-8"))))
+        return 0
     for name in options.names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)

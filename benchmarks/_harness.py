@@ -27,6 +27,7 @@ __all__ = [
     "Row",
     "Sample",
     "Verdict",
+    "cells",
     "compare",
     "loop_factory",
     "main",
@@ -217,15 +218,13 @@ def show(title: str, rows: Sequence[Row]) -> None:
     for row in rows:
         if last is not None and last != (row.part, row.in_flight):
             table.add_section()
-        table.add_row(
-            *(("", "") if last == (row.part, row.in_flight) else (row.part, str(row.in_flight))),
-            row.name,
-            f"{_number(row.median)} {row.unit}",
-            f"{_number(row.low)} to {_number(row.high)}",
-            "" if row.p99_ms is None else f"{row.p99_ms:,.3g}",
-            "" if row.name == row.beside else f"{row.ratio:.2f}x {row.beside}",
-            "\n".join(_verdict(verdict) for verdict in row.goals),
+        part, in_flight, *others, _ = cells(row)
+        again = last == (row.part, row.in_flight)
+        colours = ("green" if verdict.reached else "red" for verdict in row.goals)
+        goals = (
+            f"[{colour}]{_verdict(verdict)}[/]" for verdict, colour in zip(row.goals, colours, strict=True)
         )
+        table.add_row(*(("", "") if again else (part, in_flight)), *others, "\n".join(goals))
         last = (row.part, row.in_flight)
     console = Console()
     if not console.is_terminal:
@@ -233,14 +232,26 @@ def show(title: str, rows: Sequence[Row]) -> None:
     console.print(table)
 
 
+def cells(row: Row) -> tuple[str, ...]:
+    """Return `row` as text: measured, in flight, by, median, spread, p99, ratio, goals."""
+    return (
+        row.part,
+        str(row.in_flight),
+        row.name,
+        f"{_number(row.median)} {row.unit}",
+        f"{_number(row.low)} to {_number(row.high)}",
+        "" if row.p99_ms is None else f"{row.p99_ms:,.3g}",
+        "" if row.name == row.beside else f"{row.ratio:.2f}x {row.beside}",
+        "; ".join(_verdict(verdict) for verdict in row.goals),
+    )
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
 
 
 def _verdict(verdict: Verdict) -> str:
-    if verdict.reached:
-        return f"[green]{verdict.goal}: reached[/green]"
-    return f"[red]{verdict.goal}: missed ({verdict.measured:g})[/red]"
+    return f"{verdict.goal}: " + ("reached" if verdict.reached else f"missed ({verdict.measured:g})")
 
 
 def main(title: str, run: Callable[[bool], list[Row]], arguments: Sequence[str] | None = None) -> None:
