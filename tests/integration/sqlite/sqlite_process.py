@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -234,6 +235,14 @@ class _Program:
         return [
             stored.record.value.decode() for stored in (await self.engine.log.read(topic, 0, offset)).records
         ]
+
+    async def fork(self) -> int:
+        """Return the id of a child that does nothing for a minute."""
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        return child
 
     async def statistics(self) -> dict[str, Any]:
         return self.engine.statistics()

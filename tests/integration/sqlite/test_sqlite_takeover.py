@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import sqlite3
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -51,6 +53,19 @@ async def test_a_writer_that_closes_hands_over_what_it_did(tmp_path: Path) -> No
         assert await third.close() == 0
     rows = sqlite3.connect(tmp_path / "a.db").execute("SELECT count(*) FROM kv").fetchone()
     assert rows == (901,)
+
+
+async def test_a_child_of_a_dead_writer_does_not_keep_its_role(tmp_path: Path) -> None:
+    """A forked child, of a process pool for instance, has handles of all that its parent had open."""
+    async with processes(tmp_path / "a.db", 3) as (leader, second, third):
+        child = await leader.ask("fork")
+        try:
+            leader.process.kill()
+            await leader.process.wait()
+            assert sorted([await second.put("a", ""), await third.put("b", "")]) == [1, 2]
+            assert sorted([await second.role(), await third.role()]) == ["follower", "writer"]
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 async def test_the_log_of_a_new_writer_is_not_deleted_by_a_process_that_leaves(tmp_path: Path) -> None:

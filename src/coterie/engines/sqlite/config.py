@@ -19,7 +19,10 @@ class SqliteConfig:
     synchronous: str = "full"
     """`full` syncs each commit to the disk; `normal` loses the last ones when the power fails."""
     operation_timeout_s: float = 5.0
-    """How long an operation may take, in all, before its outcome is given up as unknown."""
+    """How long a process waits for the writer of another before it gives an outcome up as unknown.
+
+    The process that writes waits for its own disk until the outcome is known.
+    """
     max_queue: int = 65_536
     """How many operations may wait for the writer; more are refused."""
     max_batch: int = 1024

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections import deque
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,7 @@ class SqliteEngine:
         self._role = Role(config.path)
         self._leader: Leader | None = None
         self._follower: Follower | None = None
+        self._followed: tuple[int, int] | None = None
         self._asked: dict[int, _Asked] = {}
         self._unsent: deque[int] = deque()
         self._in_flight: set[int] = set()
@@ -159,6 +161,17 @@ class SqliteEngine:
         self._send_unsent()  # What was given up made room, and its answers will not say so.
         if self._asked:
             self._sweeper = self._loop.call_later(_SWEEP_S, self._sweep)
+            if self._follower is not None and now - next(iter(self._asked.values())).since > _SWEEP_S:
+                self._suspect(self._follower)
+
+    def _suspect(self, follower: Follower) -> None:
+        """Leave a writer that is dead, though the connection to it is not: a child that it forked keeps that.
+
+        Either nobody has its role, or somebody who listens at a socket of his own.
+        """
+        with suppress(CoterieError):
+            if self._role.take() or self._role.socket_stamp() != self._followed:
+                follower.abort()
 
     def _answered_late(self, number: int, asked: _Asked) -> None:
         if self._leader is not None:
@@ -232,6 +245,7 @@ class SqliteEngine:
 
     async def _follow(self) -> bool:
         """Be a follower until the writer is lost; return whether there was one."""
+        self._followed = self._role.socket_stamp()
         try:
             _, follower = await self._loop.create_unix_connection(
                 lambda: Follower(self._session, self.hub, self._answered), self._role.socket_path()

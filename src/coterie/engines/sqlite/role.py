@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import weakref
 from pathlib import Path
 
 from ...errors import InvalidConfiguration
@@ -45,6 +46,7 @@ class Role:
                 f"{self._lock} cannot be locked: {error.strerror}", hint="the file must be on a local disk"
             ) from error
         self._held = descriptor
+        _holders.add(self)
         return True
 
     def give_up(self) -> None:
@@ -52,6 +54,14 @@ class Role:
         if self._held is not None:
             os.close(self._held)
             self._held = None
+
+    def socket_stamp(self) -> tuple[int, int] | None:
+        """Return what tells the socket of one holder from that of the next."""
+        try:
+            found = self._socket.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def socket_path(self) -> str:
         """Return a path of the socket that is short enough to bind and connect to.
@@ -71,3 +81,16 @@ class Role:
         if self._folder is not None:
             os.close(self._folder)
             self._folder = None
+
+
+_holders: weakref.WeakSet[Role] = weakref.WeakSet()
+# The one thing of this module that all engines of the process share, because a fork is of all of them.
+
+
+def _let_go() -> None:
+    """In a forked child, which has a handle of each lock: it would keep the role after its parent died."""
+    for role in _holders:
+        role.give_up()
+
+
+os.register_at_fork(after_in_child=_let_go)

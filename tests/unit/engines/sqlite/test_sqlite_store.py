@@ -14,7 +14,7 @@ from coterie.engines.sqlite.hub import MAX_BUFFERED_CHANGES
 from coterie.errors import LeaseLost, Outcome, Overloaded, Unavailable
 from coterie.ports.store import Change, Commit, Put
 
-EDGES = ["\x01", "a", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010ffff"]
+EDGES = ["\x01", "a", "\ud7ff", "\ue000", "\uffff", "\U00010000", "\U0010fffe", "\U0010ffff"]
 
 
 async def test_prefixes_at_the_edges_of_unicode(tmp_path: Path) -> None:
@@ -49,6 +49,8 @@ async def test_a_lease_outlives_a_reboot_by_its_full_time(
         clock.now += 9.9
         await put(engine, "key", lease=lease)
     boot, clock.now = "second", 3.0
+    async with opened(path, clock=clock):
+        pass  # What it found out is in the file.
     async with opened(path, clock=clock) as engine:
         clock.now += 49.9
         await put(engine, "key", lease=lease)
