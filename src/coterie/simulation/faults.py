@@ -99,7 +99,7 @@ class Plan:
                 continue  # It was edited away.
             kind = stream.choose(classes)
             at_s = stream.uniform(0.0, duration_s)
-            lasts_s = min(stream.spread(0.05, max(0.1, duration_s / 2), calm=1.0), duration_s - at_s)
+            lasts_s = min(stream.spread(0.2, max(0.4, duration_s / 3), calm=1.0), duration_s - at_s)
             faults.append(Fault(label, kind, at_s, lasts_s))
         return cls(tuple(sorted(faults, key=lambda fault: fault.at_s)))
 

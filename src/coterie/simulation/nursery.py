@@ -7,8 +7,8 @@ which it is 0, the time zone is UTC, and, where the kernel allows it, addresses 
     target = Target("shop_test.py:scenario")
     for result in explore_pinned(target, [Request(seed=seed) for seed in range(500)], jobs=2): ...
 
-Run as `python -m coterie.simulation.nursery` it reads a pickled order from its standard input and
-writes pickled results, each after its length, to its standard output.
+`main`, in the fresh interpreter, reads a pickled order from its standard input and writes pickled
+results, each after its length, to its standard output.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def explore_pinned(
     """
     order = (target, list(requests), settings or Settings(), jobs)
     environment = {**os.environ, "PYTHONHASHSEED": "0", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, *_warning_options(), "-m", __name__]
+    command = [sys.executable, *_warning_options(), "-c", f"from {__name__} import main; main()"]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in target.path if path)
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
     assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
@@ -170,7 +170,3 @@ def _portable(error: Exception) -> Exception:
     except Exception:  # noqa: BLE001 - any
         return SimulationError(f"{type(error).__name__}: {error}")
     return error
-
-
-if __name__ == "__main__":
-    main()
