@@ -7,6 +7,7 @@ import logging
 import ssl
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from typing import cast
 
 import msgspec
@@ -29,8 +30,7 @@ class Connection(asyncio.Protocol):
     """One connection. The two subclasses are the calling and the answering end.
 
     Messages of one iteration of the loop leave in one write. A peer that is silent is pinged, and
-    dropped if it stays silent; one that does not read is dropped after a while, and until then
-    nothing more is taken from it.
+    dropped if it stays silent; one that does not read is dropped after a while.
     """
 
     portion = sys.maxsize
@@ -54,6 +54,8 @@ class Connection(asyncio.Protocol):
         self._splitter = FrameSplitter(_HELLO_BYTES)
         self._frames: Iterator[bytes | bytearray | memoryview] | None = None
         """What was received and is not taken yet."""
+        self._held = False
+        """Whether nothing more is taken for now."""
         self._out: list[bytes] = []
         self._max_frame_bytes = config.max_frame_bytes
         self._time = loop.time
@@ -80,13 +82,14 @@ class Connection(asyncio.Protocol):
         if self._frames is not None:
             self._proceed(sys.maxsize)
         self.arrived = self._time()
-        self._frames = self._splitter.feed(data)
+        frames = self._splitter.feed(data)
+        self._frames = frames if self._frames is None else chain(self._frames, frames)
         self._proceed(self.portion)
 
     def _proceed(self, most: int) -> None:
         """Take so many of the messages that were received, and answer those that can be at once."""
         frames = self._frames
-        if frames is None or self.reason is not None:
+        if frames is None or self.reason is not None or self._held:
             return
         received = self.received
         left = most
@@ -94,8 +97,9 @@ class Connection(asyncio.Protocol):
             for frame in frames:
                 received(decode(frame))
                 left -= 1
-                if not left:
-                    self.loop.call_soon(self._proceed, most)
+                if not left or self._held:
+                    if not self._held:
+                        self.loop.call_soon(self._proceed, most)
                     break
             else:
                 self._frames = None
@@ -125,8 +129,6 @@ class Connection(asyncio.Protocol):
         self._writable.clear()
         self.judge()
         self._stalled = self.loop.call_later(self.config.stall_s, self._stuck)
-        if self._transport is not None:
-            self._transport.pause_reading()  # Whoever does not read its answers may not ask for more.
 
     def resume_writing(self) -> None:
         self._writable.set()
@@ -134,8 +136,16 @@ class Connection(asyncio.Protocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+    def hold(self, held: bool) -> None:
+        """Take nothing more from the peer, or go on with what it has sent."""
+        self._held = held
         if self._transport is not None:
-            self._transport.resume_reading()
+            if held:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+                self.loop.call_soon(self._proceed, self.portion)
 
     # What the two ends define.
 

@@ -100,6 +100,17 @@ class AcceptedConnection(Connection):
         if self._listener.closed:
             self.close(Unavailable("the listener was closed", outcome=Outcome.NOT_APPLIED))
 
+    # Whoever does not read its answers may not ask for more. The caller's end does not do the same:
+    # two ends that both wait for the other to read would wait for ever.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self.hold(True)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self.hold(False)
+
     def received(self, message: Message) -> None:
         if not self.greeted:
             answer = self._handshake.receive(message)
