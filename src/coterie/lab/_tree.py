@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["descendants", "destroy", "destroy_children", "owner_of", "send"]
+__all__ = ["all_stopped", "descendants", "destroy", "destroy_children", "owner_of", "send"]
 
 _PROC = Path("/proc")
 
@@ -50,6 +50,17 @@ def send(root: int, number: signal.Signals) -> None:
             with suppress(ProcessLookupError):
                 os.kill(process, number)
         seen |= fresh
+
+
+def all_stopped(root: int) -> bool:
+    """Return whether the kernel has stopped `root` and its descendants: a signal takes its time."""
+    if not _PROC.joinpath("self").exists():
+        return True
+    for process in descendants(root):
+        with suppress(OSError):
+            if (_PROC / str(process) / "stat").read_text().rpartition(")")[2].split()[0] not in "TtZ":
+                return False
+    return True
 
 
 def destroy(root: int) -> None:

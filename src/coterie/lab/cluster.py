@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -153,6 +152,16 @@ class Cluster:
         """The files that a client needs for TLS; None without TLS."""
         return self._certificates
 
+    @property
+    def folder(self) -> Path:
+        """Where data, logs and certificates are."""
+        return self.engine.site.folder
+
+    @property
+    def keeper_pid(self) -> int:
+        """The process that the members descend from."""
+        return self._keeper.pid
+
     def logs(self, member: int, lines: int = 50) -> str:
         """Return the last lines of a member's log."""
         return tail(self._members[member].log, lines)
@@ -177,14 +186,14 @@ class Cluster:
     async def pause(self, *members: int) -> None:
         """Stop the clock of members by SIGSTOP: connections stay open, nothing answers."""
         for member in self._chosen(members, running=True):
-            await self._keeper.call("signal", name=member.name, number=int(signal.SIGSTOP))
+            await self._keeper.call("pause", name=member.name)
             member.state = "paused"
 
     async def resume(self, *members: int) -> None:
         """Let paused members go on."""
         for member in self._chosen(members):
             if member.state == "paused":
-                await self._keeper.call("signal", name=member.name, number=int(signal.SIGCONT))
+                await self._keeper.call("resume", name=member.name)
                 member.state = "running"
 
     async def restart(self, *members: int, ready: bool = True) -> None:

@@ -107,9 +107,16 @@ class Keeper:
         del self._processes[name]
         self._report({"exited": name, "code": process.returncode})
 
-    async def op_signal(self, name: str, number: int) -> None:
-        """Send a signal to a member and all that it started."""
-        _tree.send(self._processes[name].pid, signal.Signals(number))
+    async def op_pause(self, name: str) -> None:
+        """Stop a member and all that it started, and wait until each is stopped."""
+        pid = self._processes[name].pid
+        _tree.send(pid, signal.SIGSTOP)
+        while not _tree.all_stopped(pid):  # noqa: ASYNC110 - the kernel tells nobody
+            await asyncio.sleep(0.001)
+
+    async def op_resume(self, name: str) -> None:
+        """Let a member and all that it started go on."""
+        _tree.send(self._processes[name].pid, signal.SIGCONT)
 
     async def op_terminate(self, name: str, number: int) -> None:
         """Ask a member alone, by a signal, to stop in an orderly way."""

@@ -45,11 +45,12 @@ async def make_certificates(folder: Path, hosts: list[str]) -> Certificates:
     ca_key = folder / "ca.key"
     new = f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days {_DAYS}".split()
     use = ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
-    await _run([*new, *use, "-subj", "/CN=coterie lab", "-keyout", str(ca_key), "-out", str(made.ca)])
+    await _run([*new, *use, "-subj", "/O=coterie lab", "-keyout", str(ca_key), "-out", str(made.ca)])
     use = f"-addext subjectAltName={names} -addext extendedKeyUsage=serverAuth,clientAuth".split()
     use += ["-addext", "basicConstraints=critical,CA:FALSE", "-CA", str(made.ca), "-CAkey", str(ca_key)]
     files = ["-keyout", str(made.key), "-out", str(made.certificate)]
-    await _run([*new, *use, "-subj", "/CN=member", *files])
+    # No common name: etcd refuses passwords beside one.
+    await _run([*new, *use, "-subj", "/O=member", *files])
     made.key.chmod(0o600)
     return made
 
