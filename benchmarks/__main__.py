@@ -29,7 +29,7 @@ PACKAGES = ("coterie", "msgspec", "uvloop", "uvicorn", "fastapi", "aiohttp", "gr
 EXAMPLES = """examples:
   python -m benchmarks                     all, about ten minutes
   python -m benchmarks store sharing       keys on SQLite, by one process and by three
-  python -m benchmarks rpc --quick         a first look; ratios hold, to some 10 %
+  python -m benchmarks http --quick        a first look
   python -m benchmarks --json > all.json   for machines; the tables are left out
   make bench ARGS="http --quick"           the same, and installs what is missing
 
@@ -39,8 +39,9 @@ was missed and --strict is given.
 
 
 def names() -> list[str]:
-    """Return the benchmarks that there are: the modules of this folder but for those with a `_`."""
-    return sorted(path.stem for path in FOLDER.glob("*.py") if not path.stem.startswith("_"))
+    """Return the benchmarks that there are: the modules of this folder that have a title."""
+    files = FOLDER.glob("[!_]*.py")
+    return sorted(file.stem for file in files if "\nTITLE = " in file.read_text(encoding="utf-8"))
 
 
 def machine() -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,21 @@ def test_an_unknown_benchmark_is_named_with_the_nearest(capsys: pytest.CaptureFi
     with pytest.raises(SystemExit) as ended:
         command.main(["stroe"])
     assert ended.value.code == 2
-    assert "there is no benchmark 'stroe'; did you mean store? there are: http," in capsys.readouterr().err
+    assert "there is no benchmark 'stroe'; did you mean store? there are: " in capsys.readouterr().err
+
+
+def test_saved_results_can_be_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = compare("put", {"raw": samples(1000), "ours": samples(800)}, goals=[Goal("ours", at_least=900)])
+    saved = tmp_path / "saved.json"
+    report = {
+        "machine": command.machine(),
+        "benchmarks": {"store": {"title": "Keys", "rows": [asdict(row) for row in rows]}},
+    }
+    saved.write_text(json.dumps(report), encoding="utf-8")
+    assert command.main(["--show", str(saved)]) == 0
+    shown = capsys.readouterr().out
+    assert "**Keys**" in shown
+    assert "| put | 1 | ours | 800 per s | 800 to 800 |  | 0.80x raw | >= 900 per s: missed (800) |" in shown
 
 
 def test_the_harness_runs(tmp_path: Path) -> None:
