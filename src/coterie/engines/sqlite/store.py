@@ -157,7 +157,8 @@ def _validate_numbers(commit: Commit) -> None:
         if put.lease and not _is_number(put.lease):
             raise InvalidArgument(f"a lease is an id that grant returned, not {put.lease!r}")
     for check in commit.checks:
-        if not _is_number(check.version):
+        version = check.version  # Looked at here: a call for each would be felt.
+        if type(version) is not int or not -_BEYOND <= version < _BEYOND:
             raise InvalidArgument(f"a version is an int of 64 bits, not {check.version!r}")
     for fence in commit.fences:
         if not _is_number(fence.token):
