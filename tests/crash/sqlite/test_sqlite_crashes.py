@@ -38,10 +38,17 @@ async def test_nothing_acknowledged_is_lost_or_done_twice(tmp_path: Path, seed: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize("mutant", ["acknowledge_early", "forget_sessions"])
 async def test_a_mutant_is_caught(tmp_path: Path, seed: int, mutant: str) -> None:
-    with Crew(tmp_path, seed, mutant=mutant) as crew:
-        for _ in range(ROUNDS_OF_A_MUTANT):
-            crew.round()
-    assert await judge(crew.path, Journals.read(crew.journals))
+    for attempt in range(5):  # One is enough, nearly always.
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        with Crew(folder, seed + attempt, mutant=mutant) as crew:
+            for _ in range(ROUNDS_OF_A_MUTANT):
+                crew.round()
+        broken = await judge(crew.path, Journals.read(crew.journals))
+        if broken:
+            print(f"{len(broken)} broken promises, such as: {broken[0]}")
+            return
+    pytest.fail(f"{mutant} was not caught in {5 * ROUNDS_OF_A_MUTANT} rounds")
