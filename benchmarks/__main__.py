@@ -62,16 +62,23 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run_all(chosen: Sequence[str], *, quick: bool, tables: bool) -> dict[str, Any]:
-    """Run the benchmarks called `chosen`, one after the other; return what is saved."""
+def run_all(
+    chosen: Sequence[str], file: Path | None, *, quick: bool, tables: bool
+) -> tuple[dict[str, Any], Path]:
+    """Run the benchmarks called `chosen`, one after the other; return the report, and where it is saved."""
     report: dict[str, Any] = {"machine": machine(), "quick": quick, "benchmarks": {}}
+    moment = datetime.fromisoformat(report["machine"]["date"])
+    file = file or RESULTS / f"{moment:%Y%m%d-%H%M%S}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
     for name in chosen:
         module = import_module(f"{__package__}.{name}")
         rows: list[Row] = module.run(quick)
         if tables:
             show(f"{name}: {module.TITLE}", rows)
         report["benchmarks"][name] = {"title": module.TITLE, "rows": [asdict(row) for row in rows]}
-    return report
+        # After each, so that an end in the middle loses nothing.
+        file.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return report, file
 
 
 def missed(report: dict[str, Any]) -> list[str]:
@@ -129,15 +136,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             near = difflib.get_close_matches(name, known, n=1)
             meant = f"did you mean {near[0]}? " if near else ""
             parser.error(f"there is no benchmark {name!r}; {meant}there are: {', '.join(known)}")
-    report = run_all(options.names or known, quick=options.quick, tables=not options.json)
-    text = json.dumps(report, indent=2) + "\n"
-    moment = datetime.fromisoformat(report["machine"]["date"])
-    file: Path = options.save or RESULTS / f"{moment:%Y%m%d-%H%M%S}.json"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
+    report, file = run_all(options.names or known, options.save, quick=options.quick, tables=not options.json)
     failures = missed(report)
     if options.json:
-        sys.stdout.write(text)
+        sys.stdout.write(json.dumps(report, indent=2) + "\n")
     else:
         for failure in failures:
             sys.stdout.write(f"missed: {failure}\n")
