@@ -240,7 +240,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.name,
         f"{_number(row.median)} {row.unit}",
         f"{_number(row.low)} to {_number(row.high)}",
-        "" if row.p99_ms is None else f"{row.p99_ms:,.3g}",
+        "" if row.p99_ms is None else _number(float(f"{row.p99_ms:.3g}")),
         "" if row.name == row.beside else f"{row.ratio:.2f}x {row.beside}",
         "; ".join(_verdict(verdict) for verdict in row.goals),
     )
