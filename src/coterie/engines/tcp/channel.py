@@ -246,7 +246,6 @@ class TcpChannel:
         incoming = connection.streams[id_] = _Incoming(inf if deadline is None else deadline)
         credit = self._config.credit_items
         timeout_ms = 0 if deadline is None else max(1, int((deadline - self._time()) * 1000))
-
         if incoming.deadline < connection.deadlines.next:
             connection.deadlines.watch(incoming.deadline)
         ended = False

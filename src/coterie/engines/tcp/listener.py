@@ -48,8 +48,7 @@ __all__ = ["TcpListener"]
 
 _Raw = msgspec.Raw
 _Task = asyncio.Task
-_CALLER = "caller"
-_CLOCK = "clock"
+_CANCELLED = Failure(RemoteError.code, "the handler was cancelled")
 
 
 class _NotAdmitted(Exception):
@@ -59,18 +58,18 @@ class _NotAdmitted(Exception):
 class _Served:
     """A call that waits for something: its task, its deadline, and the credit of a stream."""
 
-    __slots__ = ("credit", "deadline", "ended_by", "refill", "task")
+    __slots__ = ("credit", "deadline", "refill", "task", "unwanted")
 
     def __init__(self, credit: int = 0) -> None:
         self.task: asyncio.Task[Any] | None = None
         self.deadline = inf
-        self.ended_by = ""
-        """Who cancelled it: the caller, the clock, or nobody."""
+        self.unwanted = False
+        """Whether the caller has left, or its time is over, which its own clock tells it."""
         self.credit = credit
         self.refill: asyncio.Future[None] | None = None
 
-    def cancel(self, by: str) -> None:
-        self.ended_by = self.ended_by or by
+    def cancel(self) -> None:
+        self.unwanted = True
         if self.task is not None:
             self.task.cancel()
 
@@ -144,7 +143,7 @@ class AcceptedConnection(Connection):
         self._listener.connections.discard(self)
         self._deadlines.close()
         for served in list(self.served.values()):
-            served.cancel(_CALLER)
+            served.cancel()
         self._listener.check_idle()
 
     def _admit(self, message: Request | Open) -> float | None:
@@ -186,7 +185,7 @@ class AcceptedConnection(Connection):
             self._fail(id_, error)
             return
         except asyncio.CancelledError:
-            self._fail(id_, RemoteError("the handler was cancelled"))
+            self._fail(id_, _CANCELLED)
             return
         served = self.served[id_] = _Served()
         self._wait(served, answer, deadline)
@@ -201,19 +200,16 @@ class AcceptedConnection(Connection):
 
     def _answered(self, id_: int, served: _Served, task: asyncio.Task[bytes]) -> None:
         self._ended(id_, served)
-        if task.cancelled():
-            self._cancelled(id_, served)
-            return
-        error = task.exception()
-        if served.ended_by:  # Whatever it made of being cancelled: nobody waits for that any more.
-            self._cancelled(id_, served)
-        elif isinstance(error, Exception):
+        error = _CANCELLED if task.cancelled() else task.exception()
+        if served.unwanted:
+            return  # Whatever it made of being cancelled: nobody waits for that any more.
+        if error is not None:
             self._fail(id_, error)
-        else:
-            try:
-                self._reply(id_, task.result())
-            except Exception as refused:  # noqa: BLE001 - too large, or no bytes at all
-                self._fail(id_, refused)
+            return
+        try:
+            self._reply(id_, task.result())
+        except Exception as refused:  # noqa: BLE001 - too large, or no bytes at all
+            self._fail(id_, refused)
 
     def _reply(self, id_: int, body: bytes) -> None:
         size = len(body)
@@ -227,16 +223,10 @@ class AcceptedConnection(Connection):
         for served in under_way:
             if served.deadline <= now:
                 served.deadline = inf  # Once: it may take its time to clean up.
-                served.cancel(_CLOCK)
+                served.cancel()
         return min((served.deadline for served in under_way), default=inf)
 
-    def _cancelled(self, id_: int, served: _Served) -> None:
-        if served.ended_by == _CLOCK:
-            self._fail(id_, DeadlineExceeded("the handler did not end in time"))
-        elif not served.ended_by:
-            self._fail(id_, RemoteError("the handler was cancelled"))
-
-    def _fail(self, id_: int, error: Exception) -> None:
+    def _fail(self, id_: int, error: BaseException) -> None:
         if isinstance(error, CoterieError):
             error = Failure(error.code, error.message, hint=error.hint or "", outcome=error.outcome)
         elif not isinstance(error, Failure):
@@ -256,7 +246,7 @@ class AcceptedConnection(Connection):
     def _cancel(self, id_: int) -> None:
         served = self.served.get(id_)
         if served is not None:
-            served.cancel(_CALLER)
+            served.cancel()
 
     # Streams
 
@@ -289,7 +279,8 @@ class AcceptedConnection(Connection):
         except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
             self._fail(id_, error)
         except asyncio.CancelledError:
-            self._cancelled(id_, served)
+            if not served.unwanted:
+                self._fail(id_, _CANCELLED)
         finally:
             self._ended(id_, served)
 
