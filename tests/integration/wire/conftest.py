@@ -11,6 +11,8 @@ from wire_tools import Certificates, Wires, open_wires
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     factories = {"asyncio": asyncio.new_event_loop}
+    if item.path.name == "test_tcp_mutants.py":
+        return factories  # That a test sees a mutant need not be shown twice.
     try:
         import uvloop
     except ImportError:
