@@ -240,6 +240,7 @@ class _Program:
         """Return the id of a child that does nothing for a minute."""
         child = os.fork()
         if child == 0:
+            os.close(1)  # The test waits for the end of what the parent says.
             time.sleep(60)
             os._exit(0)
         return child

@@ -111,6 +111,7 @@ async def test_the_writer_says_from_when_on_it_tells_of_records(tmp_path: Path, 
         news = await reader.readexactly(int.from_bytes(await reader.readexactly(4), "big"))
         assert msgspec.msgpack.decode(news, type=News).appended == [("t", 0, 1)]
     writer.close()
+    await writer.wait_closed()
     hub = Hub()
     waiting = hub.waiter("t", 0)
     Follower("x", hub, lambda _number, _result: None).received(Following(0))
