@@ -41,17 +41,17 @@ class Namespaces:
         finally:
             builtins.__import__ = before
 
-    def _import_for_host(
-        self, name: str, namespace: Any = None, local: Any = None, fromlist: Any = (), level: int = 0, /
-    ) -> Any:
+    def _import_for_host(self, name: str, *args: Any, **options: Any) -> Any:
+        """Stand in for `__import__(name, globals, locals, fromlist, level)`."""
         process = self._current()
-        if not isinstance(process, Process) or not self.private:
-            return self._import(name, namespace, local, fromlist, level)
-        absolute = name if level == 0 else f"{(namespace or {}).get('__package__') or ''}.{name}"
-        if not self.covers(absolute):
-            return self._import(name, namespace, local, fromlist, level)
-        with self._mounted(process.host):
-            return self._import(name, namespace, local, fromlist, level)
+        if isinstance(process, Process) and self.private:
+            namespace = options.get("globals") or (args[0] if args else None) or {}
+            level = options.get("level", args[3] if len(args) > 3 else 0)
+            absolute = name if level == 0 else f"{namespace.get('__package__') or ''}.{name}"
+            if self.covers(absolute):
+                with self._mounted(process.host):
+                    return self._import(name, *args, **options)
+        return self._import(name, *args, **options)
 
     @contextlib.contextmanager
     def _mounted(self, host: Host) -> Generator[None, None, None]:

@@ -18,6 +18,7 @@ import importlib
 import importlib.util
 import os
 import pickle
+import random
 import struct
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import InvalidArgument
+from .ambient import Substitutes
 from .errors import SimulationError
 from .forks import explore
 from .universe import Request, Result, Scenario, Settings
@@ -148,12 +150,32 @@ def _fix_addresses() -> None:
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - itself
 
 
+def _fix_entropy() -> None:
+    """Seed what the modules that are imported from here on draw while they are imported.
+
+    A library may keep a `random.Random()` of its own from import on; it must be the same everywhere.
+    Universes replace this by the entropy of each host.
+    """
+    source = random.Random(0)  # noqa: S311 - repeatable is the point
+    seed: Any = random.Random.seed
+
+    def seeded(self: random.Random, a: Any = None, version: int = 2) -> None:
+        seed(self, source.getrandbits(64) if a is None else a, version)
+
+    substitutes = Substitutes()
+    substitutes.replace_attribute(random.Random, "seed", lambda _: seeded)
+    substitutes.replace(os, "urandom", lambda _: source.randbytes)
+    substitutes.install()
+    random.seed(0)
+
+
 def main() -> None:
     """Read an order, run its universes, write their results."""
     _fix_addresses()
     results = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # What the program prints while it is imported must not be taken for a result.
     target, requests, settings, jobs = pickle.load(sys.stdin.buffer)  # noqa: S301 - from our own parent
+    _fix_entropy()
     try:
         scenario = target.resolve()
     except Exception as error:  # noqa: BLE001 - the parent raises it
