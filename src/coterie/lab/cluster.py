@@ -22,7 +22,9 @@ __all__ = ["Cluster"]
 
 T = TypeVar("T")
 
-_POLL_S = 0.05
+# Each question costs something, with PostgreSQL a process, so they grow rarer.
+_POLL_S = (0.02, 0.25)
+_POLL_GROWTH = 1.4
 _STOP_S = 10.0
 _SIZES = (1, 3)
 
@@ -355,6 +357,7 @@ class Cluster:
     ) -> T:
         limit_s = self._timeout_s if within_s is None else within_s
         said = "nothing"
+        pause_s, longest_s = _POLL_S
         try:
             async with asyncio.timeout(limit_s):
                 while True:
@@ -363,7 +366,8 @@ class Cluster:
                     except NotYet as error:
                         said = str(error)
                     self._check_alive(members, what)
-                    await asyncio.sleep(_POLL_S)
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * _POLL_GROWTH, longest_s)
         except TimeoutError:
             logs = "\n".join(tail(member.log) for member in members)
             raise LabError(f"waited {limit_s:g} s for {what}; last heard: {said}\n{logs}") from None
