@@ -58,8 +58,10 @@ class _Peer(Link):
         elif isinstance(message, Join):
             self._id = message.session
             self._leader.forget_sessions()
-            self._session = self._leader.sessions.setdefault(message.session, _Session())
-            self._session.peer = self
+            session = self._session = self._leader.sessions.setdefault(message.session, _Session())
+            if session.peer is not None and session.peer is not self:
+                session.peer.abort()  # What is still in it was sent again here, and might be taken for new.
+            session.peer = self
             self._leader.peers.add(self)
             self.send(Following(0))
         else:
