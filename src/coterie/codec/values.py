@@ -19,6 +19,8 @@ __all__ = ["Buffer", "Codec", "codec_for", "decode_hook", "encode_hook", "schema
 
 T = TypeVar("T")
 
+_BAD_DATA = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+
 Buffer = bytes | bytearray | memoryview | msgspec.Raw
 
 
@@ -91,7 +93,7 @@ class Codec(Generic[T]):
         try:
             value: T = self._from_msgpack(data)
             return value
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _BAD_DATA as error:
             raise InvalidArgument(f"not a valid {type_name(self.type)}: {error}") from error
 
     def encode_json(self, value: T) -> bytes:
@@ -103,7 +105,7 @@ class Codec(Generic[T]):
         try:
             value: T = self._from_json(data)
             return value
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except _BAD_DATA as error:
             raise InvalidArgument(f"not a valid {type_name(self.type)}: {error}") from error
 
     def validate(self, value: object) -> T:
