@@ -339,3 +339,16 @@ async def test_a_listener_that_breaks_the_protocol_is_left(wires: Wires) -> None
             await eventually(lambda: heard)
             assert isinstance(heard.pop()[-1], Reject)
             answers.pop(0)
+
+
+async def test_a_handler_whose_error_cannot_be_sent_is_still_answered(wires: Wires) -> None:
+    await wires.listen()
+    raw = await wires.raw()
+    for text in ("a file \udcff", "x" * 20_000_000):
+        wires.answers.error = text
+        await raw.send(Request(1, "error", 0, ONE), Open(2, "error", 0, 1, ONE))
+        for id_ in (1, 2):
+            answer = await raw.receive()
+            assert isinstance(answer, Failed)
+            assert (answer.id, answer.code) == (id_, "remote_error")
+            assert answer.message[:3] == text[:3]

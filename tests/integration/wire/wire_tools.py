@@ -39,7 +39,10 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 class Answers:
-    """Handlers: `echo`, `wait` for the release, `grow` to a size, `fail`; streams `count` and `endless`."""
+    """Handlers: `echo`, `wait` for the release, `grow` to a size, `fail` with the body, `error`.
+
+    Streams: `count`, `endless`, `error`.
+    """
 
     def __init__(self) -> None:
         self.release = asyncio.Event()
@@ -47,6 +50,7 @@ class Answers:
         self.cancelled = 0
         self.produced = 0
         self.datagrams: list[bytes] = []
+        self.error = ""
         self.handlers = Handlers(request=self.request, stream=self.stream, datagram=self._datagram)
 
     async def request(self, request: Request) -> bytes:
@@ -60,6 +64,8 @@ class Answers:
                     value = b"x" * value
                 case "fail":
                     raise ValueError(value)
+                case "error":
+                    raise ValueError(self.error)
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
@@ -69,6 +75,8 @@ class Answers:
         self.started += 1
         value = msgspec.msgpack.decode(request.body)
         try:
+            if request.target == "error":
+                raise ValueError(self.error)
             if request.target == "endless":
                 while True:
                     self.produced += 1

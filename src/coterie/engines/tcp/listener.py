@@ -235,7 +235,8 @@ class AcceptedConnection(Connection):
         try:
             self.send(failed(id_, error))
         except Exception:  # noqa: BLE001 - too large, or not text: the caller must still get an answer
-            self.send(Failed(id_, error.code, error.message[:1000], "", error.outcome.value, b"", ""))
+            message = error.message[:1000].encode("utf-8", "backslashreplace").decode()
+            self.send(Failed(id_, error.code, message, "", error.outcome.value, b"", ""))
 
     def _ended(self, id_: int, served: _Served) -> None:
         if self.served.get(id_) is served:
