@@ -62,19 +62,17 @@ class Postgres(Engine):
     ) -> None:
         first, *replicas = self.site.members
         await self.prepare(first)
-        await launch(first)
-        await wait_ready([first])
-        await self._query(first, f"CREATE DATABASE {_DATABASE}", database="postgres")
-        await asyncio.gather(*map(self.prepare, replicas))
         for replica in replicas:
-            await launch(replica)
-        await wait_ready(replicas)
+            # A primary that never ran can be copied as it is, in a fraction of the time of a backup.
+            await asyncio.to_thread(shutil.copytree, first.data, replica.data, dirs_exist_ok=True)
+            (replica.data / "standby.signal").touch()
+        for member in self.site.members:
+            await launch(member)
+        await wait_ready(self.site.members)
+        await self._query(first, f"CREATE DATABASE {_DATABASE}")
 
     async def prepare(self, member: Member) -> None:
-        if member is self.primary:
-            await self._initialize(member)
-        else:
-            await self._copy_primary(member)
+        await self._initialize(member)
 
     async def prepare_again(self, member: Member) -> None:
         if member is not self.primary and not (member.data / "standby.signal").exists():
@@ -161,13 +159,13 @@ class Postgres(Engine):
         text = "".join(f"{name} = {_quoted(value)}\n" for name, value in settings.items())
         (member.data.parent / "lab.conf").write_text(text)
 
-    async def _query(self, member: Member, statement: str, *, database: str = _DATABASE) -> str:
+    async def _query(self, member: Member, statement: str) -> str:
         """Return what `psql` prints, asked through the member's local socket. Raises NotYet if it fails."""
         output = member.data.parent / f"psql-{next(self._numbers)}"
         command = [
             str(self.binary.beside("psql")), "--no-psqlrc", "-Atq", "-v", "ON_ERROR_STOP=1",
             "-h", str(member.data.parent), "-p", str(self._port(member)),
-            "-U", self._user, "-d", database, "-c", statement,
+            "-U", self._user, "-d", "postgres", "-c", statement,
         ]  # fmt: skip
         try:
             await self.site.keeper.run(command, log=output, env=self.environment(), within_s=_QUERY_S)
@@ -179,7 +177,7 @@ class Postgres(Engine):
 
     async def check_ready(self, member: Member) -> None:
         if member is self.primary:
-            await self._query(member, "SELECT 1", database="postgres")
+            await self._query(member, "SELECT 1")
             return
         streams = await self._query(
             member, "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'"
