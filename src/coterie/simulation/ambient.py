@@ -133,7 +133,7 @@ def installed() -> Generator[None, None, None]:
 
     Nothing is done in a block within another.
     """
-    from . import ambient_os, ambient_time
+    from . import ambient_files, ambient_os, ambient_time
 
     if getattr(time.sleep, _MARK, False):
         yield
@@ -141,6 +141,7 @@ def installed() -> Generator[None, None, None]:
     substitutes = Substitutes()
     ambient_time.substitute(substitutes)
     ambient_os.substitute(substitutes)
+    ambient_files.substitute(substitutes)
     substitutes.install()
     setattr(time.sleep, _MARK, True)
     _datetimes(substitutes)

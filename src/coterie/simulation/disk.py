@@ -99,6 +99,12 @@ class Disk:
             change(self._safe_files)
         self._pending.clear()
 
+    def sync_all(self) -> None:
+        """Make everything safe."""
+        for file in dict.fromkeys(self.files.values()):
+            self.sync(file)
+        self.sync()
+
     def rename(self, source: str, target: str) -> None:
         """Let the file at `source` be at `target`, in place of what was there."""
         self.find(source)

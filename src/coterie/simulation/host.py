@@ -12,6 +12,7 @@ from typing import Any
 
 from .disk import Disk
 from .environment import Environment, HostClock
+from .files import Files
 from .handles import Handle
 from .network.calls import SimulationLoop
 from .network.stack import Stack
@@ -46,6 +47,7 @@ class Process(Environment):
         super().__init__(host.loop, host.loop.tape, f"{host.name}/{number}", number, host.disk)
         self.hostname = host.name
         self.clock = host.clock
+        self.files = Files(host.disk)
         self.host = host
         self.main = main
         self.args = args
