@@ -17,7 +17,7 @@ from ._search import REJECT, Budget, search
 __all__ = ["check_map", "check_register"]
 
 MAX_STEPS = 500_000
-SHRINK_STEPS = 20_000
+SHRINK_STEPS = 300_000
 
 
 def check_register(
@@ -104,9 +104,15 @@ def _explain(group: list[Interval], register: Register) -> Verdict:
             )
         if value not in values:
             return violated("unwritten-value", f"{read} saw a value that nobody wrote", [read])
+    total = Budget(SHRINK_STEPS)
 
     def still(ops: list[Interval]) -> bool:
-        return _linearizable(ops, initial, Budget(SHRINK_STEPS)) is False
+        # A try that takes long is given up, so that a few of those do not leave the rest untried.
+        steps = min(total.steps, SHRINK_STEPS // 10)
+        budget = Budget(steps)
+        found = _linearizable(ops, initial, budget)
+        total.steps -= steps - max(0, budget.steps)
+        return found is False
 
     smallest = shrink(_shortest_prefix(group, still), value_units, still)
     kept = {op.start for op in smallest}
