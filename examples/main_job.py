@@ -176,7 +176,8 @@ async def crash(nodes: list[ShopNode], ledger: Ledger, count: int) -> None:
     await ledger.wait_answered(count * 2 // 3)
     await victim.start()
     console.print(
-        f"  [green]restarted[/] {victim.name} (pid {victim.pid}), ready after {victim.ready_after_s:.2f} s"
+        f"  [green]restarted[/] {victim.name} (pid {victim.pid}) at [cyan]{victim.url}[/], "
+        f"ready after {victim.ready_after_s:.2f} s"
     )
 
 
