@@ -282,15 +282,11 @@ class SqliteEngine:
     async def follow(self, prefix: str) -> None:
         """Return when all commits under `prefix` from now on reach this process's hub."""
         while self._leader is None and not self._closing:
-            follower = self._follower
-            if follower is None:
-                await asyncio.sleep(0.005)
-                continue
-            try:
-                await follower.follow((*self.hub.prefixes(), prefix))
-            except Unavailable:
-                continue
-            return
+            if self._follower is not None:
+                with suppress(Unavailable):
+                    await self._follower.follow((*self.hub.prefixes(), prefix))
+                    return
+            await asyncio.sleep(0.005)  # Until the next writer is found, or is this process.
 
     # The end
 
