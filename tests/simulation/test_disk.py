@@ -1,6 +1,6 @@
 """Files of a simulated host: what programs see, what a crash leaves, and that the real disk is left alone."""
 
-# ruff: noqa: PTH, SIM115 - every way to ask for a file is tried, the old ones as well
+# ruff: noqa: PTH123, PTH208, PTH211, SIM115 - every way to ask for a file is tried, the old ones as well
 
 from __future__ import annotations
 

@@ -135,18 +135,7 @@ def test_the_log_conforms(check: Any) -> None:
     assert conform(check, fixture)
 
 
-# The listener's deadline is rounded down to milliseconds, so on a quick network its failure comes first.
-RACES = {"the_deadline_ends_a_stream"}
-
-
-@pytest.mark.parametrize(
-    "check",
-    [
-        pytest.param(each, marks=[pytest.mark.xfail(strict=False)] if each.name in RACES else [])
-        for each in WireSuite().checks()
-    ],
-    ids=lambda check: check.name,
-)
+@pytest.mark.parametrize("check", WireSuite().checks(), ids=lambda check: check.name)
 def test_the_real_wire_conforms_on_the_simulated_network(check: Any) -> None:
     async def fixture(world: World) -> Wires:
         return Wires()
