@@ -117,7 +117,8 @@ async def test_a_call_that_is_too_late_never_starts(place: Place, worker: Worker
 
 async def test_the_deadline_ends_the_call_and_cancels_the_method(place: Place, worker: Worker) -> None:
     client = await place.serve(worker)
-    with place.calling(timeout_s=0.03), pytest.raises(DeadlineExceeded) as caught:
+    await client.remaining()  # It takes time to connect.
+    with place.calling(timeout_s=0.2), pytest.raises(DeadlineExceeded) as caught:
         await client.wait()
     assert caught.value.outcome is Outcome.UNKNOWN
     await eventually(lambda: worker.cancelled == 1)
@@ -126,7 +127,8 @@ async def test_the_deadline_ends_the_call_and_cancels_the_method(place: Place, w
 
 async def test_a_deadline_cancels_the_whole_chain(place: Place, worker: Worker) -> None:
     outer, inner = await chain(place, worker)
-    with place.calling(timeout_s=0.05), pytest.raises(DeadlineExceeded):
+    await outer.remaining_below()  # It takes time to connect.
+    with place.calling(timeout_s=0.3), pytest.raises(DeadlineExceeded):
         await outer.wait_below()
     await eventually(lambda: inner.cancelled == 1)
     assert inner.started == worker.started == 1

@@ -125,13 +125,14 @@ async def test_wrong_arguments_are_told_by_the_first_item(client: Any, source: S
 
 
 async def test_the_callers_deadline_ends_a_stream(place: Place, client: Any, source: Source) -> None:
-    with place.calling(timeout_s=0.05):
+    assert [item async for item in client.count(1)] == [0]  # It takes time to connect.
+    with place.calling(timeout_s=0.3):
         items = client.wait(["a"])
         assert await anext(items) == "a"
         with pytest.raises(DeadlineExceeded) as caught:
             await anext(items)
     assert caught.value.outcome is Outcome.UNKNOWN
-    await eventually(lambda: source.closed == 1)
+    await eventually(lambda: source.closed == 2)
 
 
 async def test_many_streams_at_once_do_not_mix(client: Any) -> None:
