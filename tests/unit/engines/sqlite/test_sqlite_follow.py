@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import count
 from pathlib import Path
 
+import pytest
+
 from coterie.engines.sqlite import SqliteEngine, open_engine
+from coterie.engines.sqlite.follower import Follower
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.ports.store import Commit, Put
 
@@ -16,7 +20,9 @@ async def opened(path: Path) -> SqliteEngine:
     return engine
 
 
-async def test_a_watch_that_begins_as_the_writer_goes(tmp_path: Path) -> None:
+async def test_a_watch_that_begins_as_the_writer_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     writer, other = await opened(tmp_path / "a.db"), await opened(tmp_path / "a.db")
     assert other.statistics()["role"] == "follower"
     closing = asyncio.create_task(writer.close())
@@ -25,6 +31,13 @@ async def test_a_watch_that_begins_as_the_writer_goes(tmp_path: Path) -> None:
     while follower.open:
         await asyncio.sleep(0)
     assert other._follower is follower, "the engine has not noticed yet"
+    asked, follow = count(), Follower.follow
+
+    async def counted(self: Follower, prefixes: tuple[str, ...]) -> None:
+        assert next(asked) < 1000, "it asks without end, and lets nobody else run"
+        await follow(self, prefixes)
+
+    monkeypatch.setattr(Follower, "follow", counted)
     watch = other.store.watch("k")
     snapshot = await anext(watch)
     assert snapshot.changes == ()
