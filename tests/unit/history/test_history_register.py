@@ -148,6 +148,38 @@ def test_the_witness_keeps_the_read_that_shows_that_an_unknown_swap_happened() -
     assert not brute_force(verdict.witness, None, register_step)
 
 
+def test_swaps_that_go_round_are_wrong() -> None:
+    verdict = check(done((0, CAS, None, [1, 2], None), (1, CAS, None, [2, 1], None)), "register")
+    assert verdict.anomaly == "unwritten-value"
+    assert len(verdict.witness) == 2
+
+
+def test_the_witness_keeps_a_read_that_is_neither_first_nor_last() -> None:
+    verdict = check(
+        history(
+            (0, "invoke", W, None, 1),
+            (0, "ok", W, None, None),
+            (1, "invoke", R, None, None),
+            (0, "invoke", W, None, 7),
+            (0, "ok", W, None, None),
+            (2, "invoke", CAS, None, [1, 5]),
+            (2, "info", CAS, None, None),
+            (1, "ok", R, None, 5),
+        ),
+        "register",
+    )
+    assert verdict.status == "violated"
+    assert not brute_force(verdict.witness, None, register_step)
+
+
+def test_the_search_remembers_where_it_has_been() -> None:
+    rows: list[Any] = [("z", "invoke", W, None, 1), ("z", "ok", W, None, None)]
+    rows += [(p, "invoke", W, None, p) for p in range(9)]
+    rows += [(p, "ok", W, None, None) for p in range(9)]
+    rows += [("z", t, R, None, v) for v in (3, 4) for t in ("invoke", "ok")]
+    assert check(history(*rows), "register", max_steps=20_000).status == "violated"
+
+
 def test_true_and_one_are_different_values() -> None:
     assert check(done((0, W, None, True, None), (1, R, None, None, 1)), "register").status == "violated"
 
@@ -180,6 +212,25 @@ def test_too_few_steps_are_inconclusive_and_never_a_pass() -> None:
     assert verdict.status == "inconclusive"
     assert "max_steps" in verdict.sentence
     assert not verdict.ok
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_witness_of_a_long_history_with_repeated_values_is_short(seed: int) -> None:
+    random = Random(seed)
+    right = simulate(
+        random, draws(distinct=False, swaps=True), AtomicRegister().apply, operations=600, processes=5
+    )
+    assert check(right, "register").ok
+    rows = [(r.process, r.type, r.f, r.key, r.value) for r in right]
+    # A write of 7 between two reads of it, with nothing else under way: the second read is stale.
+    stale = [("w", W, 7, None), ("r", R, None, 7), ("w", W, 8, None), ("r", R, None, 7), ("w", W, 7, None)]
+    for p, f, argument, result in stale:
+        rows += [(p, "invoke", f, None, argument), (p, "ok", f, None, result)]
+    verdict = check(history(*rows), "register")
+    assert verdict.anomaly == "not-linearizable"
+    assert {"write 8 by process w", "read -> 7 by process r"} <= set(map(str, verdict.witness))
+    assert len(verdict.witness) <= 8
+    assert "whatever was there before" in verdict.sentence
 
 
 def test_operations_that_do_not_fit_the_model_are_refused() -> None:

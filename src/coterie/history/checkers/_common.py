@@ -21,8 +21,6 @@ def freeze(value: Any) -> Hashable:
     """
     if type(value) in _PLAIN:
         return value  # type: ignore[no-any-return]
-    if isinstance(value, bool):
-        return ("bool", value)
     if isinstance(value, list | tuple):
         return ("list", *map(freeze, value))
     if isinstance(value, dict):
@@ -31,7 +29,7 @@ def freeze(value: Any) -> Hashable:
         hash(value)
     except TypeError:
         raise InvalidArgument(f"the value {value!r} is not JSON") from None
-    return (type(value).__name__, value)
+    return (type(value).__name__, value)  # so that True is not 1
 
 
 def by_key(intervals: Iterable[Interval]) -> dict[Hashable, list[Interval]]:

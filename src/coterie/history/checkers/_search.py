@@ -117,7 +117,7 @@ class _Search:
                     urgent, deadline = index, ends[index]
                 after = step(state, known[index])
                 if after is not REJECT:
-                    if self.reading[index]:
+                    if self.reading[index] and after == state:
                         return [(*self._taken(base, mask, index), taken, state)]
                     options.append((index, after))
             index += 1

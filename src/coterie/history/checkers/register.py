@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
@@ -18,6 +18,9 @@ __all__ = ["check_map", "check_register"]
 
 MAX_STEPS = 500_000
 SHRINK_STEPS = 300_000
+LONG = 50
+ANY = object()
+"""The state of a register of which nothing is known."""
 
 
 def check_register(
@@ -72,7 +75,7 @@ def _linearizable(group: Sequence[Interval], initial: Hashable, budget: Budget) 
 
     def step(state: Hashable, op: Interval) -> Hashable:
         needs, value, expected = frozen[op.start]
-        return value if not needs or state == expected else REJECT
+        return value if not needs or state == expected or state is ANY else REJECT
 
     return search(group, initial, step, reads=_reads, budget=budget)
 
@@ -105,19 +108,27 @@ def _explain(group: list[Interval], register: Register) -> Verdict:
         if value not in values:
             return violated("unwritten-value", f"{read} saw a value that nobody wrote", [read])
     total = Budget(SHRINK_STEPS)
+    before = ""
 
-    def still(ops: list[Interval]) -> bool:
+    def still(ops: list[Interval], begin: Hashable = initial) -> bool:
         # A try that takes long is given up, so that a few of those do not leave the rest untried.
         steps = min(total.steps, SHRINK_STEPS // 10)
         budget = Budget(steps)
-        found = _linearizable(ops, initial, budget)
+        found = _linearizable(ops, begin, budget)
         total.steps -= steps - max(0, budget.steps)
         return found is False
 
-    smallest = shrink(_shortest_prefix(group, still), value_units, still)
+    # Writes of a value that others write again cannot be left out one by one. But most of a long
+    # history can, if some stretch of it is wrong whatever the value was before.
+    window = next((ops for ops in _stretches(group) if still(ops, ANY)), None)
+    if window is not None:
+        initial = ANY
+        before = ", whatever was there before"
+    prefix = _shortest_prefix(group, still) if window is None else window
+    smallest = shrink(prefix, value_units, lambda ops: still(ops, initial))
     kept = {op.start for op in smallest}
     witness = [op for op in group if op.start in kept]
-    sentence = f"no order of {_these(witness)} is right for a register"
+    sentence = f"no order of {_these(witness)} is right for a register{before}"
     return violated("not-linearizable", sentence, witness)
 
 
@@ -137,6 +148,28 @@ def _shortest_prefix(group: list[Interval], wrong: Callable[[list[Interval]], bo
             low = middle + 1
     prefix = _until(group, ends[low])
     return prefix if wrong(prefix) else group
+
+
+def _stretches(group: list[Interval]) -> Iterator[list[Interval]]:
+    """Return overlapping stretches of a long history, each with all that was under way in it."""
+    under_way: list[Interval] = []
+    for first in range(0, len(group) if len(group) > LONG else 0, LONG // 2):
+        begin = group[first].start
+        end = group[first + LONG].start if first + LONG < len(group) else NEVER
+        under_way = [op for op in under_way if op.end > begin]
+        yield _since(_until([*under_way, *group[first : first + LONG]], end), begin)
+        under_way += group[first : first + LONG // 2]
+
+
+def _since(group: list[Interval], begin: int) -> list[Interval]:
+    """Return what may have taken effect after `begin`: a write that was under way then, or may not have."""
+    window = []
+    for op in group:
+        if op.start >= begin:
+            window.append(op)
+        elif op.end > begin and op.f not in READS:
+            window.append(replace(op, outcome="unknown", end=NEVER))
+    return window
 
 
 def _until(group: list[Interval], end: int) -> list[Interval]:
