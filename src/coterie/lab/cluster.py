@@ -77,6 +77,7 @@ class Cluster:
     async def _end(self) -> None:
         # Shielded: a cancelled test must not leave servers behind.
         await asyncio.shield(self._keeper.end())
+        self._network.close()
         for member in self._members:
             member.state, member.pid = "stopped", None
 

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Literal, NamedTuple
 
@@ -72,6 +72,7 @@ class Network:
         self._keeper = keeper
         self._chance = random.SystemRandom()
         self._ip = dict.fromkeys([*hosts, CLIENT], "127.0.0.1")
+        self._reserved: list[socket.socket] = []
         self._listening: dict[tuple[str, str], Address] = {}
         self._proxied: dict[tuple[str | None, str, str], Address] = {}
         self._links: dict[tuple[str, str], Conditions] = {}
@@ -88,13 +89,30 @@ class Network:
         return self._listening[host, port]
 
     def _free_port(self) -> int:
-        taken = {address.port for address in self._listening.values()}
+        """Return a port that nobody uses, and keep other laboratories off it until `close`."""
         for _ in range(200):
             port = self._chance.choice(_PORTS)
-            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
-                if port not in taken:
-                    return port
+            reservation = socket.socket()
+            try:
+                # Without SO_REUSEADDR, so that one which another laboratory reserved is refused.
+                reservation.bind(("127.0.0.1", port))
+            except OSError:
+                reservation.close()
+                continue
+            if sys.platform == "linux":
+                # With it, Linux lets the member listen beside a socket that is bound and does not.
+                reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                self._reserved.append(reservation)
+            else:
+                reservation.close()
+            return port
         raise LabError(f"no free TCP port between {_PORTS.start} and {_PORTS.stop}")
+
+    def close(self) -> None:
+        """Let others have the ports."""
+        for reservation in self._reserved:
+            reservation.close()
+        self._reserved.clear()
 
     async def client(self, host: str, port: str) -> Address:
         """Return where clients reach `port` of `host`; the same during the cluster's life."""

@@ -48,6 +48,10 @@ async def test_one_member_keeps_what_it_committed_when_it_is_killed() -> None:
         await cluster.restart(0)
         assert await rows(cluster, 0) == [1]
         assert await cluster.leader() == 0
+        await cluster.stop(0)
+        assert "database system is shut down" in cluster.logs(0)
+        with pytest.raises(LabError, match=r"promote a replica with cluster\.promote"):
+            await cluster.leader(within_s=0.3)
 
 
 @pytest.mark.slow
@@ -74,21 +78,19 @@ async def test_a_replica_is_promoted_by_hand_and_the_others_follow() -> None:
                 await connection.execute("INSERT INTO orders VALUES (4)")
 
 
-async def test_nobody_leads_until_somebody_is_promoted() -> None:
-    async with lab.start("postgres", settings={"synchronous_commit": "off"}) as cluster:
-        async with connected(cluster) as connection:
-            assert await connection.fetchval("SHOW synchronous_commit") == "off"
-        await cluster.stop(0)
-        assert "database system is shut down" in cluster.logs(0)
-        with pytest.raises(LabError, match=r"promote a replica with cluster\.promote"):
-            await cluster.leader(within_s=0.3)
-
-
 @pytest.mark.slow
 async def test_passwords_and_certificates_are_demanded() -> None:
-    async with lab.start("postgres", members=3, user="ann", password="it's a \\secret", tls=True) as cluster:
+    async with lab.start(
+        "postgres",
+        members=3,
+        user="ann",
+        password="it's a \\secret",
+        tls=True,
+        settings={"synchronous_commit": "off"},
+    ) as cluster:
         async with connected(cluster) as connection:
             assert await connection.fetchval("SELECT current_user") == "ann"
+            assert await connection.fetchval("SHOW synchronous_commit") == "off"
         with pytest.raises((asyncpg.PostgresError, OSError)):
             await asyncpg.connect(cluster.urls[0], ssl=False)
         await cluster.promote(2)
