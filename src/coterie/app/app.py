@@ -11,6 +11,7 @@ from ..errors import InvalidConfiguration
 from ..ports.guarantees import Durability
 from ..services import ErrorRegistry, ServiceSpec, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
+from .trials import Promise, Workload, promise, workload
 
 if TYPE_CHECKING:
     from ..node import Connection, MountedNode, NodeConfig
@@ -22,6 +23,8 @@ R = TypeVar("R")
 V = TypeVar("V")
 S = TypeVar("S")
 E = TypeVar("E", bound=type[Exception])
+W = TypeVar("W", bound=Callable[..., Awaitable[object]])
+F = TypeVar("F", bound=Callable[[], object])
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
@@ -41,6 +44,11 @@ class App:
         self.maps: dict[str, StrongMap[Any]] = {}
         self.transactions: list[Transactional[..., Any]] = []
         self.errors = ErrorRegistry()
+        self.workloads: list[Workload] = []
+        self.invariants: list[Promise] = []
+        """What `always` declares."""
+        self.goals: list[Promise] = []
+        """What `eventually` declares."""
 
     def __repr__(self) -> str:
         return f"App({self.name!r})"
@@ -113,6 +121,48 @@ class App:
             return cls
 
         return declare if cls is None else declare(cls)
+
+    @overload
+    def workload(self, function: W) -> W: ...
+    @overload
+    def workload(self, *, clients: int = 1, pause_s: float = 1.0) -> Callable[[W], W]: ...
+    def workload(self, function: W | None = None, *, clients: int = 1, pause_s: float = 1.0) -> Any:
+        """Declare a client of the app for `coterie sim`; it has no effect in a normal run.
+
+        In each universe the function runs on hosts of its own, `clients` of them, again and again with
+        a pause of about `pause_s` seconds, for as long as faults happen. It may take the client's
+        number. An error of Coterie, or one that the app declares, ends a run of it and no more; any
+        other exception is a broken promise, a failed `assert` above all.
+        """
+
+        def declare(function: W) -> W:
+            self.workloads.append(workload(function, clients=clients, pause_s=pause_s))
+            return function
+
+        return declare if function is None else declare(function)
+
+    def always(self, function: F) -> F:
+        """Declare what must hold whenever nothing is under way; for `coterie sim`, like `workload`.
+
+        The function, `async` or not, runs on a client, takes no arguments, and says that the promise is
+        broken by returning false or by an `assert`. It must not write. It is called between operations
+        while faults happen, and at the end.
+        """
+        self.invariants.append(promise("always", function))
+        return function
+
+    @overload
+    def eventually(self, function: F) -> F: ...
+    @overload
+    def eventually(self, *, within_s: float = 30.0) -> Callable[[F], F]: ...
+    def eventually(self, function: F | None = None, *, within_s: float = 30.0) -> Any:
+        """Declare what must become true within `within_s` after the last fault; otherwise as `always`."""
+
+        def declare(function: F) -> F:
+            self.goals.append(promise("eventually", function, within_s=within_s))
+            return function
+
+        return declare if function is None else declare(function)
 
     def connect(
         self, engine: str | None = None, *, config: NodeConfig | None = None
