@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from coterie import App, InvalidConfiguration
+from coterie import App
+from coterie.errors import InvalidConfiguration
 
 
 def test_declarations_are_kept_and_leave_the_functions_as_they_are() -> None:
