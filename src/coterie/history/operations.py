@@ -85,9 +85,9 @@ class History:
         source: str = "history",
         lines: Sequence[int] | None = None,
     ) -> None:
-        self.operations = tuple(operations)
-        self.source = source
-        self.lines = lines
+        self.operations: tuple[Operation, ...] = tuple(operations)
+        self.source: str = source
+        self.lines: Sequence[int] | None = lines
         self._intervals: tuple[Interval, ...] | None = None
 
     def __len__(self) -> int:

@@ -192,3 +192,14 @@ def test_reads_before_the_last_update_or_its_settling_do_not_count() -> None:
     assert check(stale, "convergence", settle_s=3e-9).status == "inconclusive"
     with pytest.raises(InvalidArgument, match="settle_s"):
         check(stale, "convergence", settle_s=-1)
+
+
+def test_without_times_the_order_of_the_records_counts() -> None:
+    early = done(
+        (0, "read", "x", None, 1),
+        (1, "write", "x", 2, None),
+        (0, "read", "x", None, 2),
+        (1, "read", "x", None, 2),
+    )
+    timeless = [Operation(process=o.process, type=o.type, f=o.f, key=o.key, value=o.value) for o in early]
+    assert check(timeless, "convergence").ok

@@ -49,6 +49,7 @@ class _Hold:
 
     @property
     def first_end(self) -> int:
+        # Never, if the acquisition is unknown and no release shows that it happened: that excludes nobody.
         ends = self.acquire.end, NEVER if self.release is None else self.release.end
         return min(ends)
 
@@ -98,12 +99,7 @@ def _holds(group: list[Interval], mode: Mode) -> list[_Hold] | Verdict:
         elif op.f == "release" and op.outcome == "ok" and mode == "lock":
             sentence = f"process {op.process} released a lock that it did not hold"
             return violated("unheld-release", sentence, [op])
-    # An acquisition of unknown outcome counts only if a release shows that it happened.
-    return [hold for hold in holds if hold.acquire.outcome == "ok" or _released(hold)]
-
-
-def _released(hold: _Hold) -> bool:
-    return hold.release is not None and hold.release.f == "release" and hold.release.outcome == "ok"
+    return holds
 
 
 def _exclusive(holds: list[_Hold]) -> Verdict:
