@@ -37,13 +37,13 @@ class App:
     """
 
     def __init__(self, name: str) -> None:
-        self.name = _checked_name("an app", name)
+        self.name: str = _checked_name("an app", name)
         self.services: dict[str, ServiceSpec] = {}
         self.clients: dict[str, ServiceSpec] = {}
         """Services that are called, whether or not this app hosts them."""
         self.maps: dict[str, StrongMap[Any]] = {}
         self.transactions: list[Transactional[..., Any]] = []
-        self.errors = ErrorRegistry()
+        self.errors: ErrorRegistry = ErrorRegistry()
         self.workloads: list[Workload] = []
         self.invariants: list[Promise] = []
         """What `always` declares."""

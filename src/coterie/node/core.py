@@ -39,20 +39,20 @@ class Core:
         calls: CallConfig | None = None,
     ) -> None:
         self.app = app
-        self.calls = calls or CallConfig()
+        self.calls: CallConfig = calls or CallConfig()
         self.config = config
         self.name = name
         self.bindings: dict[object, Any] = {}
-        self.root = Call(name, self.bindings)
-        self.stack = AsyncExitStack()
+        self.root: Call = Call(name, self.bindings)
+        self.stack: AsyncExitStack[bool | None] = AsyncExitStack()
         self._given = ports
 
     async def open(self) -> None:
         """Open the ports and see the cluster. Closes again what it opened when it fails."""
         try:
-            self.ports = self._given or await self._open_ports()
+            self.ports: Ports = self._given or await self._open_ports()
             check_guarantees(self.app, self.ports.store)
-            self.membership = Membership(
+            self.membership: Membership = Membership(
                 self.ports.store,
                 f"{self.app.name}/member/",
                 clock=self.ports.clock,
@@ -60,8 +60,8 @@ class Core:
                 config=_lease(self.config.lease_s),
                 on_event=self._on_event,
             )
-            self.directory = _Directory(self.membership)
-            self.channels = Channels(self.ports.wire)
+            self.directory: _Directory = _Directory(self.membership)
+            self.channels: Channels = Channels(self.ports.wire)
             self.stack.push_async_callback(self.channels.close)
             self.stack.push_async_callback(self.membership.close)
             await self.membership.start()

@@ -43,9 +43,9 @@ class Node:
         from .. import __version__
 
         self.app = app
-        self.config = config or NodeConfig()
-        self.id = ""
-        self.http_address = ""
+        self.config: NodeConfig = config or NodeConfig()
+        self.id: str = ""
+        self.http_address: str = ""
         """The base URL of the HTTP gateway, or empty."""
         self._version = __version__
         self._core = Core(app, self.config, self.config.name, ports)

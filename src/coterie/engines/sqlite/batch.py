@@ -370,5 +370,5 @@ class Applier:
         return 0
 
 
-RecordBlob = msgspec.msgpack.Decoder(Record)
+RecordBlob: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
 """Decodes what `records.record` holds."""

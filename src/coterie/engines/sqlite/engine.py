@@ -54,8 +54,9 @@ class SqliteEngine:
 
     def __init__(self, config: SqliteConfig, clock: Clock, entropy: Entropy) -> None:
         # One file has one name, whichever way it is reached and wherever this process goes: its lock has it.
-        config = self.config = replace(config, path=Path(os.path.realpath(config.path)))
-        self.hub = Hub()
+        config = replace(config, path=Path(os.path.realpath(config.path)))
+        self.config: SqliteConfig = config
+        self.hub: Hub = Hub()
         self._clock = clock
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
@@ -96,8 +97,8 @@ class SqliteEngine:
         except BaseException:
             await self._drop_role()
             raise
-        self.store = SqliteStore(self)
-        self.log = SqliteLog(self)
+        self.store: SqliteStore = SqliteStore(self)
+        self.log: SqliteLog = SqliteLog(self)
 
     # Operations
 

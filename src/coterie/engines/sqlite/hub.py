@@ -35,7 +35,7 @@ class Hub:
     def __init__(self) -> None:
         self.watches: dict[SqliteWatch, None] = {}
         self._waiting: dict[tuple[str, int], set[asyncio.Future[None]]] = {}
-        self.closed = False
+        self.closed: bool = False
 
     def publish(self, commits: Commits) -> None:
         """Tell the watches of commits, in their order."""

@@ -32,7 +32,7 @@ class _Session:
         self.peer: _Peer | None = None
         self.outcomes: dict[int, Result] = {}
         self.queued: set[int] = set()
-        self.last_seen = 0.0
+        self.last_seen: float = 0.0
 
 
 class _Peer(Link):
@@ -137,14 +137,14 @@ class Leader:
         self._clock = clock
         self._publish = publish
         self._loop = asyncio.get_running_loop()
-        self.writer = Writer(config, clock, boot, on_applied=self._applied)
+        self.writer: Writer = Writer(config, clock, boot, on_applied=self._applied)
         self.sessions: dict[str, _Session] = {}
         for id_, blob in self.writer.applier.sessions():
             self.sessions[id_] = session = _Session()
             session.outcomes = decode_outcomes(blob)
             session.last_seen = self._loop.time()
         self.peers: set[_Peer] = set()
-        self.closing = False
+        self.closing: bool = False
         self._server: asyncio.Server | None = None
         self._expiry: asyncio.TimerHandle | None = None
         self._set_expiry(self.writer.applier.next_expiry())

@@ -75,9 +75,9 @@ class Link(asyncio.Protocol):
     """One end of a connection. Messages of one iteration of the loop leave together."""
 
     def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.lost: asyncio.Future[None] = self.loop.create_future()
-        self.congested = False
+        self.congested: bool = False
         self._transport: asyncio.Transport | None = None
         self._splitter = FrameSplitter(_MAX_FRAME_BYTES)
         self._out: list[bytes] = []

@@ -8,7 +8,7 @@ outcome stays unknown (exactly-once RPC as in Ongaro's thesis on Raft, section 6
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -24,7 +24,7 @@ _MAX_SESSIONS = 10_000
 """Processes that wrote since this one became the writer; of more, the longest silent are forgotten."""
 
 _encode = msgspec.msgpack.Encoder().encode
-decode_outcomes = msgspec.msgpack.Decoder(dict[int, Result]).decode
+decode_outcomes: Callable[[bytes], dict[int, Result]] = msgspec.msgpack.Decoder(dict[int, Result]).decode
 """Return the results by number that a stored session holds."""
 
 

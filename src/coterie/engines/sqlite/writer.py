@@ -56,15 +56,15 @@ class Writer:
         self._busy = False
         self._handing = False
         self._closing = False
-        self.turns = Turns()
+        self.turns: Turns = Turns()
         self._moment: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
         self._inbox: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
-        self.batches = 0
-        self.operations = 0
+        self.batches: int = 0
+        self.operations: int = 0
         self._connection = connect(config, writer=True)
         try:
-            self.applier = Applier(self._connection, clock, boot)
+            self.applier: Applier = Applier(self._connection, clock, boot)
             self.applier.forget_sessions(config.session_s)
             self._sessions = SessionLog(self.applier.sessions())
         except sqlite3.Error as error:
