@@ -2,7 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+# What is installed so far: to run the program, to work on it, and the real engines to test with.
+RUN := $(VENV)/.installed-run
+DEV := $(VENV)/.installed-dev
+ENGINES := $(VENV)/.installed-engines
 
 .PHONY: help run test bench check format clean
 .DEFAULT_GOAL := help
@@ -10,31 +14,41 @@ STAMP := $(VENV)/.installed
 help: ## Show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  \033[36mmake %-8s\033[0m %s\n", $$1, $$2}'
 
-$(STAMP): pyproject.toml constraints.txt
+$(RUN): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Coterie needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1). Try: make PYTHON=python3.12 ..."; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	@$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[fast,pydantic]' --group dev --group bench
+	@$(PIP) --upgrade 'pip>=25.1'
+	@$(PIP) -c constraints.txt -e '.[fast]'
 	@touch $@
 
-run: $(STAMP) ## Main job: three shop nodes, one killed, the books must balance (ARGS=--serve keeps it up)
+$(DEV): $(RUN)
+	@echo "Installing what the checks, tests and benchmarks need ..."
+	@$(PIP) -c constraints.txt -e '.[fast,pydantic]' --group dev --group bench --group engines
+	@touch $@
+
+$(ENGINES): $(DEV)
+	@echo "Installing real engines to test with (etcd is built, which takes a minute) ..."
+	@$(BIN)/python -m coterie.lab install
+	@touch $@
+
+run: $(RUN) ## Main job: three shop nodes, one killed, the books must balance (ARGS=--serve keeps it up)
 	@$(BIN)/python examples/main_job.py $(ARGS)
 
-check: $(STAMP) ## Lint, format check, import contracts, strict types
+check: $(DEV) ## Lint, format check, import contracts, strict types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
-test: $(STAMP) check ## All checks and all tests, engines included
+test: $(ENGINES) check ## All checks and all tests, engines included
 	$(BIN)/python -m pytest $(ARGS)
 
-bench: $(STAMP) ## Benchmarks side by side with peers and the raw limit; prints a table, saves JSON
+bench: $(DEV) ## Benchmarks side by side with peers and the raw limit; prints a table, saves JSON
 	$(BIN)/python -m benchmarks $(ARGS)
 
-format: $(STAMP) ## Format the code and mend what the linter can
+format: $(DEV) ## Format the code and mend what the linter can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
