@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import tempfile
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
@@ -53,6 +54,7 @@ class Cluster:
         self._kind: NetworkKind = network
         self._options = options
         self._given_folder = folder
+        self._temporary: Path | None = None
         self._timeout_s = timeout_s
         self._names = [f"{engine.name}-{index}" for index in range(members)]
         self._keeper = KeeperHandle()
@@ -78,13 +80,17 @@ class Cluster:
         # Shielded: a cancelled test must not leave servers behind.
         await asyncio.shield(self._keeper.end())
         self._network.close()
+        if self._temporary is not None:  # the keeper did so, unless it was killed
+            shutil.rmtree(self._temporary, ignore_errors=True)
         for member in self._members:
             member.state, member.pid = "stopped", None
 
     async def _start(self) -> None:
         await self._keeper.start()
         if self._given_folder is None:
-            folder = Path(tempfile.mkdtemp(prefix=f"coterie-lab-{self._engine_class.name}-"))
+            folder = self._temporary = Path(
+                tempfile.mkdtemp(prefix=f"coterie-lab-{self._engine_class.name}-")
+            )
             await self._keeper.call("remove_at_end", path=str(folder))
         else:
             folder = self._given_folder.absolute()

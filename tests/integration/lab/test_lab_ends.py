@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
 from asyncio.subprocess import Process
@@ -78,6 +79,7 @@ async def test_after_a_kill_of_the_keeper() -> None:
         processes = all_of(facts)
         os.kill(facts["keeper"], signal.SIGKILL)
         await gone(processes)
+        shutil.rmtree(facts["folder"])  # nobody was left to do it
 
 
 async def test_after_an_error_and_after_a_cancellation() -> None:
