@@ -287,8 +287,9 @@ class ServiceBinding:
 
     def _received(self, method: MethodSpec, result: Any) -> Any:
         """Return a result that shares nothing mutable with the service, checked as in a remote call."""
+        sent = method.result.encode(result)  # Refuses what cannot be sent, as integers beyond 64 bits.
         if not method.immutable_result:
-            return method.decode_result(method.result.encode(result))
+            return method.decode_result(sent)
         try:
             return method.result.validate(result)
         except InvalidArgument as error:
@@ -296,8 +297,9 @@ class ServiceBinding:
 
     def _isolated(self, method: MethodSpec, arguments: Any) -> Any:
         """Return arguments that share nothing mutable with the caller, checked as in a remote call."""
+        sent = method.encode_arguments(arguments)  # Refuses what cannot be sent, as integers beyond 64 bits.
         if not method.immutable_arguments:
-            return method.decode_arguments(method.encode_arguments(arguments))
+            return method.decode_arguments(sent)
         for name, validate in self._validators[method.name]:
             try:
                 validate(getattr(arguments, name))

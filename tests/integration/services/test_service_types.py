@@ -15,7 +15,7 @@ import pydantic
 import pytest
 from service_place import Place
 
-from coterie.errors import InvalidArgument
+from coterie.errors import InvalidArgument, Outcome, RemoteError
 
 
 class Colour(enum.Enum):
@@ -242,3 +242,28 @@ async def test_wrong_arguments_say_which_and_what_was_expected(
     with pytest.raises(InvalidArgument) as caught:
         await client.call(*args, **kwargs)
     assert says in str(caught.value)
+
+
+class Immutable:
+    """Takes and returns only what cannot change, of which nothing is copied in process."""
+
+    async def exceed(self, number: int, name: str = "") -> int:
+        return number * 2
+
+    async def name(self, name: str) -> str:
+        return name + "\udcff"
+
+
+async def test_what_cannot_be_sent_is_refused_in_process_as_well(place: Place) -> None:
+    client = await place.serve(Immutable())
+    assert await client.exceed(2**63 - 1) == 2**64 - 2
+    with pytest.raises(InvalidArgument, match=r"Immutable\.exceed: parameter `number`: "):
+        await client.exceed(2**64)
+    with pytest.raises(InvalidArgument, match=r"Immutable\.exceed: parameter `name`: "):
+        await client.exceed(1, "\udcff")
+    with pytest.raises(RemoteError) as exceeded:
+        await client.exceed(2**63)
+    assert (exceeded.value.type_name, exceeded.value.outcome) == ("OverflowError", Outcome.UNKNOWN)
+    with pytest.raises(RemoteError) as named:
+        await client.name("a")
+    assert named.value.type_name == "UnicodeEncodeError"
