@@ -22,7 +22,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, TypeVar, TypeVarTuple
 
 from .errors import BudgetExhausted, Deadlock
-from .handles import Handle, SimulatedFuture, SimulatedTask, TimerHandle
+from .handles import ARGS, CALLBACK, CONTEXT, ORDER, Handle, SimulatedTask, TimerHandle
 from .scope import SCOPE, Scope
 from .tape import Stream
 from .trace import Trace
@@ -65,7 +65,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         self._world_context.run(SCOPE.set, self.world)
         self._now = start_s
         self._ready: deque[Handle] = deque()
-        self._timers: list[tuple[float, int, TimerHandle]] = []
+        self._timers: list[TimerHandle] = []
         self._cancelled_timers = 0
         self._order = 0
         self._hash = 0
@@ -91,7 +91,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         else:
             # Whoever completes a future schedules those that wait for it. They bring their context.
             scope = context.get(SCOPE) or self.scope
-        handle = Handle(callback, args, context, scope, order)
+        handle = Handle((0.0, order, callback, args, context, scope))
         self._ready.append(handle)
         return handle
 
@@ -105,7 +105,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         *args: *Ts,
         context: contextvars.Context | None = None,
     ) -> Any:
-        return self.call_at(self._now + delay, callback, *args, context=context)
+        # The same as `call_at`, written out: it is what every `sleep` comes to.
+        self._order = order = self._order + 1
+        if context is None:
+            context, scope = _current_context(), self.scope
+        else:
+            scope = context.get(SCOPE) or self.scope
+        handle = TimerHandle((self._now + delay, order, callback, args, context, scope, self))
+        heappush(self._timers, handle)
+        return handle
 
     def call_at(
         self,
@@ -119,15 +127,15 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             context, scope = _current_context(), self.scope
         else:
             scope = context.get(SCOPE) or self.scope
-        handle = TimerHandle(when, callback, args, context, scope, order, self)
-        heappush(self._timers, (when, order, handle))
+        handle = TimerHandle((when, order, callback, args, context, scope, self))
+        heappush(self._timers, handle)
         return handle
 
     def call_in_world(self, when: float, callback: Callable[..., object], *args: Any) -> TimerHandle:
         """Run `callback` at `when` in the scope of the world, whoever asks: what the network does."""
         self._order = order = self._order + 1
-        handle = TimerHandle(when, callback, args, self._world_context, self.world, order, self)
-        heappush(self._timers, (when, order, handle))
+        handle = TimerHandle((when, order, callback, args, self._world_context, self.world, self))
+        heappush(self._timers, handle)
         return handle
 
     @contextmanager
@@ -147,13 +155,13 @@ class VirtualLoop(asyncio.AbstractEventLoop):
 
     def run_now(self, handle: Handle) -> None:
         """Run a held-back handle at once, in its own scope."""
-        if handle.callback is None:
+        if handle[CALLBACK] is None:
             return
         before, self.scope = self.scope, handle.scope
-        self.trace.mix(handle.order)
+        self.trace.mix(handle[ORDER])
         self.events += 1
         try:
-            handle.context.run(handle.callback, *handle.args)
+            handle[CONTEXT].run(handle[CALLBACK], *handle[ARGS])
         except BaseException as error:  # noqa: BLE001 - as in the loop itself
             self.callback_failed(error, handle)
         finally:
@@ -163,7 +171,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """Count a cancelled timer, and now and then throw all of them out of the heap."""
         self._cancelled_timers += 1
         if self._cancelled_timers > 100 and self._cancelled_timers * 2 > len(self._timers):
-            self._timers[:] = [entry for entry in self._timers if entry[2].callback is not None]
+            self._timers[:] = [timer for timer in self._timers if timer[CALLBACK] is not None]
             heapify(self._timers)
             self._cancelled_timers = 0
 
@@ -180,7 +188,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     # Futures and tasks.
 
     def create_future(self) -> asyncio.Future[Any]:
-        return SimulatedFuture(loop=self)
+        return asyncio.Future(loop=self)
 
     def create_task(
         self,
@@ -264,23 +272,23 @@ class VirtualLoop(asyncio.AbstractEventLoop):
                 else:
                     now = self._advance()
                 while timers and timers[0][0] <= now:
-                    ready.append(heappop(timers)[2])
+                    ready.append(heappop(timers))
                 if self.schedule is not None and len(ready) > 1:
                     self._interleave(self.schedule)
                 mixed = hash((mixed, now))
                 for _ in range(len(ready)):
                     handle = ready.popleft()
-                    callback = handle.callback
+                    callback = handle[2]
                     if callback is None:
                         continue
-                    self.scope = scope = handle.scope
+                    self.scope = scope = handle[5]
                     if scope.gate is not None:
                         scope.gate(scope, handle)
                         continue
-                    mixed = hash((mixed, handle.order))
+                    mixed = hash((mixed, handle[1]))
                     self.events += 1
                     try:
-                        handle.context.run(callback, *handle.args)
+                        handle[4].run(callback, *handle[3])
                     except BaseException as error:  # noqa: BLE001 - as asyncio does: a callback harms no other
                         self.callback_failed(error, handle)
         finally:
@@ -289,7 +297,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
     def _advance(self) -> float:
         """Move the clock to the next timer and return the time."""
         timers = self._timers
-        while timers and timers[0][2].callback is None:
+        while timers and timers[0][CALLBACK] is None:
             heappop(timers)
             self._cancelled_timers = max(0, self._cancelled_timers - 1)
         if not timers:
@@ -336,7 +344,7 @@ class VirtualLoop(asyncio.AbstractEventLoop):
             self.on_exit(handle.scope, error)
             return
         self.call_exception_handler(
-            {"message": f"Exception in callback {handle.callback!r}", "exception": error, "handle": handle}
+            {"message": f"Exception in callback {handle[CALLBACK]!r}", "exception": error, "handle": handle}
         )
 
     def call_exception_handler(self, context: dict[str, Any]) -> None:
