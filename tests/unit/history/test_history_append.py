@@ -100,6 +100,11 @@ def test_the_sentence_walks_along_the_cycle() -> None:
     assert 'T2 did not see in "y" what was appended by T1 (rw)' in verdict.sentence
 
 
+def test_real_time_counts_for_each_of_several_that_ended_before() -> None:
+    overlapping = concurrent([a("x", 1)], [a("y", 1)], after=([r("x")], [r("x", 1), r("y", 1)]))
+    assert check(overlapping, "append").anomaly == "G-single-realtime"
+
+
 def test_an_append_that_nobody_saw_comes_after_what_readers_saw() -> None:
     lost = sequence([a("x", 1)], [a("x", 2)], [r("x", 1)])
     assert check(lost, "append", isolation="serializable").ok

@@ -213,10 +213,13 @@ def lock_step(state: Any, op: Interval) -> tuple[Any] | None:
 @given(seeds, st.sampled_from([0.0, 0.5]))
 def test_a_lock_agrees_with_trying_every_order(seed: int, broken: float) -> None:
     random = Random(seed)
-    recorded = lock_history(random, random.randint(2, 7), broken=broken, unknown=random.choice([0, 0.3]))
+    unknown = random.choice([0, 0.3])
+    recorded = lock_history(random, random.randint(2, 7), broken=broken, unknown=unknown)
     verdict = check(recorded, "mutex")
-    assert verdict.ok == brute_force(recorded.intervals, None, lock_step), str(verdict)
-    if verdict.status == "violated":
+    possible = brute_force(recorded.intervals, None, lock_step)
+    assert verdict.ok >= possible, str(verdict)
+    assert unknown or verdict.ok == possible
+    if verdict.status == "violated" and not unknown:
         assert not brute_force(verdict.witness, None, lock_step), "the witness proves the violation"
 
 

@@ -27,7 +27,7 @@ def check_mutex(intervals: Iterable[Interval], *, mode: Mode = "lock") -> Verdic
     that a holder noticed that its lease is over; `write`, with a token as its value, is a write that
     the guarded resource accepted. `mode` says what is promised:
 
-    - `lock`: from `acquire` until `release` nobody else holds it (exact);
+    - `lock`: from `acquire` until `release` nobody else holds it (exact if all outcomes are known);
     - `lease`: the same, but a holder that fell silent, whose release failed, or that recorded `lost`,
       may have lost its lease before, so it is taken to hold until the last `write` that it began;
     - `fenced`: two may believe that they hold it, so only tokens and guarded writes are checked.
@@ -46,6 +46,8 @@ class _Hold:
     release: Interval | None
     last_start: int
     """When the last operation that shows that it was held began."""
+    weak: bool = False
+    """Whether a stray release may have ended it at once."""
 
     @property
     def first_end(self) -> int:
@@ -74,32 +76,67 @@ def _decide(group: list[Interval], mode: Mode) -> Verdict:
     return verdict
 
 
-def _holds(group: list[Interval], mode: Mode) -> list[_Hold] | Verdict:
-    """Return each time that the lock was certainly held."""
-    holds: list[_Hold] = []
-    current: dict[int | str, _Hold] = {}
-    for op in group:
-        hold = current.get(op.process)
-        if op.f == "acquire":
-            if op.outcome != "fail":
-                current[op.process] = _Hold(op, None, op.start if mode == "lease" else NEVER)
-                holds.append(current[op.process])
-        elif op.f == "write":
-            if hold is not None and mode == "lease":
+class _Holds:
+    """Each time that the lock was certainly held, gathered from the operations in order."""
+
+    def __init__(self, mode: Mode) -> None:
+        self.mode = mode
+        self.all: list[_Hold] = []
+        self.current: dict[int | str, _Hold] = {}
+        self.stray: set[int | str] = set()
+        """Processes with an operation of unknown outcome that may yet take effect in a later hold."""
+
+    def acquire(self, op: Interval) -> None:
+        # A release that may still take effect can end the next hold of its process at once.
+        weak = op.process in self.stray
+        forever = self.mode != "lease" and not weak
+        self.current[op.process] = _Hold(op, None, NEVER if forever else op.start, weak)
+        self.all.append(self.current[op.process])
+        if op.outcome == "unknown":
+            self.stray.add(op.process)
+
+    def write(self, op: Interval) -> None:
+        if self.mode == "lease" and op.process in self.current:
+            self.current[op.process].last_start = op.start
+
+    def release(self, op: Interval) -> Verdict | None:
+        if self.mode == "lease" and (op.f == "lost" or op.outcome == "fail"):
+            self.current.pop(op.process, None)
+            return None
+        if op.outcome == "fail":
+            return None
+        hold = self.current.get(op.process)
+        if hold is None:
+            if op.outcome == "ok" and self.mode == "lock" and op.process not in self.stray:
+                sentence = f"process {op.process} released a lock that it did not hold"
+                return violated("unheld-release", sentence, [op])
+            self.stray.add(op.process)
+            return None
+        again = hold.release is not None
+        # Of several tries, only the one that is known to have happened shows that it was held until then.
+        if op.outcome == "ok" or not again:
+            hold.release = op
+            if not hold.weak:
                 hold.last_start = op.start
-        elif mode == "lease" and (op.f == "lost" or op.outcome == "fail"):
-            current.pop(op.process, None)
-        elif op.outcome != "fail" and hold is not None:
-            if op.outcome == "ok":
-                del current[op.process]
-            # One of unknown outcome may be tried again, and only the one that is known to have
-            # happened shows that the lock was held until then.
-            if op.outcome == "ok" or hold.release is None:
-                hold.release, hold.last_start = op, op.start
-        elif op.f == "release" and op.outcome == "ok" and mode == "lock":
-            sentence = f"process {op.process} released a lock that it did not hold"
-            return violated("unheld-release", sentence, [op])
-    return holds
+        if again:
+            self.stray.add(op.process)
+        if op.outcome == "ok":
+            del self.current[op.process]
+        return None
+
+
+def _holds(group: list[Interval], mode: Mode) -> list[_Hold] | Verdict:
+    holds = _Holds(mode)
+    for op in group:
+        if op.f == "write":
+            holds.write(op)
+        elif op.f == "acquire" and op.outcome != "fail":
+            holds.acquire(op)
+        elif op.f != "acquire":
+            verdict = holds.release(op)
+            if verdict is not None:
+                return verdict
+    return holds.all
 
 
 def _exclusive(holds: list[_Hold]) -> Verdict:
