@@ -87,6 +87,9 @@ class _Holds:
         """Processes with an operation of unknown outcome that may yet take effect in a later hold."""
 
     def acquire(self, op: Interval) -> None:
+        if op.outcome == "unknown" and op.process in self.current:
+            self.stray.add(op.process)  # it cannot have happened before the hold that there is ended
+            return
         # A release that may still take effect can end the next hold of its process at once.
         weak = op.process in self.stray
         forever = self.mode != "lease" and not weak
