@@ -47,7 +47,7 @@ class _Hold:
     last_start: int
     """When the last operation that shows that it was held began."""
     weak: bool = False
-    """Whether a stray release may have ended it at once."""
+    """Whether it may have ended before a later release: that may be of another hold."""
 
     @property
     def first_end(self) -> int:
@@ -88,7 +88,9 @@ class _Holds:
 
     def acquire(self, op: Interval) -> None:
         if op.outcome == "unknown" and op.process in self.current:
-            self.stray.add(op.process)  # it cannot have happened before the hold that there is ended
+            # It happened only if the hold that there is has ended; then a later release may be its own.
+            self.stray.add(op.process)
+            self.current[op.process].weak |= self.current[op.process].release is not None
             return
         # A release that may still take effect can end the next hold of its process at once.
         weak = op.process in self.stray
