@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import time
+from pathlib import Path
 from typing import Any
 
 from coterie.simulation import World
@@ -129,3 +131,19 @@ def made(answer: str) -> Any:
         return answer
 
     return scenario
+
+
+async def reads_a_real_clock(world: World, clock: Any = time.perf_counter_ns) -> None:
+    """A default argument has captured the real clock before there was a simulation."""
+    await world.start("db", register)
+    await asyncio.sleep(clock() % 1_000_003 / 1e6)
+    world.note("late")
+
+
+async def sends_an_address(world: World) -> None:
+    """Entropy that no substitute covers goes over the network."""
+    await world.start("db", register)
+    _, writer = await asyncio.open_connection("db", 80)
+    writer.write(b"%d\n" % Path("/proc/sys/kernel/random/uuid").read_bytes().__hash__())
+    await asyncio.sleep(1)
+    writer.close()

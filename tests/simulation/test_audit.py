@@ -1,0 +1,30 @@
+"""The audit of determinism: many universes twice, out of different interpreters, with equal traces."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from coterie.simulation import Target
+from coterie.simulation.audit import audit
+
+HERE = Path(__file__).parent
+EXAMPLES = HERE.parents[1] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("scenario", "seeds"),
+    [("scenarios.py:noisy", 60), ("scenarios.py:forgetful", 30), ("shop_scenario.py:shop", 20)],
+)
+def test_every_seed_does_the_same_twice(scenario: str, seeds: int) -> None:
+    target = Target(str(HERE / scenario), None, (str(EXAMPLES), *sys.path))
+    assert [str(each) for each in audit(target, range(seeds), jobs=2)] == []
+
+
+@pytest.mark.parametrize("scenario", ["reads_a_real_clock", "sends_an_address"])
+def test_what_escapes_is_found(scenario: str) -> None:
+    (found,) = audit(Target(str(HERE / f"scenarios.py:{scenario}")), [7])
+    assert found.first.digest != found.second.digest
+    assert "seed 7 differs" in str(found)
