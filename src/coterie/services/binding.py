@@ -13,14 +13,14 @@ import msgspec
 
 from ..codec import codec_for
 from ..context import CURRENT, Call, Metadata
-from ..errors import DeadlineExceeded, InvalidArgument, Outcome, Unavailable
+from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, Outcome, Unavailable
 from ..ports.entropy import Entropy
 from ..ports.wire import Channel, Failure, Wire
 from ._routing import Endpoint, Router
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ServiceSpec
 
-__all__ = ["CallConfig", "Channels", "Directory", "Endpoint", "ServiceBinding"]
+__all__ = ["CallConfig", "Channels", "Directory", "Endpoint", "ServiceBinding", "judge_outcome"]
 
 _astuple = msgspec.structs.astuple
 
@@ -257,6 +257,7 @@ class ServiceBinding:
             result = await _within(function(**dict(zip(names, values, strict=True))), deadline, method)
             return self._received(method, result)
         except Exception as error:
+            judge_outcome(error, self._errors)
             received = self._errors.as_received(error)
             if received is error:
                 raise
@@ -279,6 +280,7 @@ class ServiceBinding:
                 except Exception as error:
                     if isinstance(error, TimeoutError) and scope.expired():
                         raise _too_late(method, Outcome.UNKNOWN) from None
+                    judge_outcome(error, self._errors)
                     received = self._errors.as_received(error)
                     if received is error:
                         raise
@@ -306,6 +308,25 @@ class ServiceBinding:
             except InvalidArgument as error:
                 raise InvalidArgument(_problem(method, name, error)) from error
         return arguments
+
+
+_CALLS = frozenset({ServiceBinding.call.__code__, ServiceBinding.stream.__code__})
+
+
+def judge_outcome(error: Exception, errors: ErrorRegistry) -> None:
+    """Make the outcome of what a method raised unknown, if the method has only let it through.
+
+    `not_applied` says of a nested call that it had no effect. What the method did before, only the method
+    knows: it may raise an error of its own, `from` that one. A declared error keeps its outcome.
+    """
+    if not isinstance(error, CoterieError) or error.outcome is Outcome.UNKNOWN or errors.find(error):
+        return
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in _CALLS:
+            error.outcome = Outcome.UNKNOWN
+            return
+        trace = trace.tb_next
 
 
 def _problem(method: MethodSpec, name: str, error: InvalidArgument) -> str:

@@ -18,6 +18,7 @@ from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, NotFound
 from ..ports.clock import Clock
 from ..ports.wire import Handlers, Request
 from ..telemetry import LATENCY_BUCKETS_S, Distribution, Family, Sample
+from .binding import judge_outcome
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ServiceSpec
 
@@ -144,6 +145,7 @@ class Dispatcher:
             self._count(statistics, error)
             raise DeadlineExceeded(f"{method.target} took longer than {timeout_s:g} s") from error
         except Exception as error:
+            judge_outcome(error, self._errors)
             self._count(statistics, error)
             raise
         finally:
@@ -176,6 +178,7 @@ class Dispatcher:
             self._count(statistics, error)
             raise DeadlineExceeded(f"{method.target} took longer than {timeout_s:g} s") from error
         except Exception as error:
+            judge_outcome(error, self._errors)
             self._count(statistics, error)
             raise
         finally:
@@ -199,6 +202,7 @@ class Dispatcher:
                 arguments = hosted.decode_any(request.body)
             return encode(await hosted.call(*arguments))
         except Exception as error:
+            judge_outcome(error, self._errors)
             self._count(statistics, error)
             raise self._errors.to_failure(error) from error
         finally:  # As `ended` does, without a call.
@@ -221,6 +225,7 @@ class Dispatcher:
                 async for item in items:
                     yield hosted.encode(item)
         except Exception as error:
+            judge_outcome(error, self._errors)
             self._count(statistics, error)
             raise self._errors.to_failure(error) from error
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from service_place import Place
+from service_place import PLACES, Place, open_place
 
 from coterie.errors import (
     Conflict,
@@ -199,6 +199,21 @@ class Outer:
         result: int = await self.inner.fail(kind)
         return result
 
+    async def rest(self, kind: str) -> AsyncIterator[int]:
+        async for item in self.inner.items(kind, 0):
+            yield item
+
+    async def fail_in_a_task(self, kind: str) -> int:
+        result: int = await asyncio.create_task(self.inner.fail(kind))
+        return result
+
+    async def claim(self, kind: str) -> int:
+        try:
+            result: int = await self.inner.fail(kind)
+        except Unavailable as error:
+            raise Unavailable("nothing was done", outcome=Outcome.NOT_APPLIED) from error
+        return result
+
 
 async def test_errors_pass_through_a_chain_of_services(place: Place) -> None:
     place.errors.register(SoldOut)
@@ -212,6 +227,39 @@ async def test_errors_pass_through_a_chain_of_services(place: Place) -> None:
         await client.fail("bug")
     assert caught.value.type_name == "ZeroDivisionError"
     assert "in _fail" in caught.value.remote_traceback
+
+
+async def test_an_error_of_a_nested_call_does_not_say_that_the_outer_one_had_no_effect(place: Place) -> None:
+    place.errors.register(Moved)
+    outer = Outer()
+    client: Any = await place.serve(outer, node="outer")
+    outer.inner = await place.serve(Faulty(), node="inner")
+    for failing_call in (
+        lambda: client.fail("ours"),
+        lambda: client.fail_in_a_task("ours"),
+        lambda: anext(client.rest("ours")),
+    ):
+        with pytest.raises(Unavailable, match="the store is away") as let_through:
+            await failing_call()
+        assert let_through.value.outcome is Outcome.UNKNOWN
+    # What only the method itself can know, it may say; so may the program that declares an error.
+    with pytest.raises(Unavailable, match="nothing was done") as claimed:
+        await client.claim("ours")
+    assert claimed.value.outcome is Outcome.NOT_APPLIED
+    with pytest.raises(Moved) as moved:
+        await client.fail("moved")
+    assert moved.value.outcome is Outcome.NOT_APPLIED
+
+
+@pytest.mark.parametrize("kind", PLACES)
+async def test_a_nested_call_that_reaches_nobody_does_not_say_so_of_the_outer_one(kind: str) -> None:
+    async with open_place(kind, patience_s=0.01) as place:
+        outer = Outer()
+        client = await place.serve(outer, node="outer")
+        outer.inner = place.client(Faulty)
+        with pytest.raises(Unavailable, match="no live node offers") as caught:
+            await client.fail("bug")
+        assert caught.value.outcome is Outcome.UNKNOWN
 
 
 async def test_an_unknown_method_is_not_found_with_a_suggestion(far: Place) -> None:
