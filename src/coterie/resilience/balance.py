@@ -30,8 +30,9 @@ __all__ = [
     "Weighted",
 ]
 
-_LEAST_S = 1e-5
-"""Latencies below this are noise: they do not tell targets apart."""
+_LEAST_S = 0.005
+"""Latencies below this do not tell targets apart: an event loop that is busy with something else, or a
+pause of the garbage collector, takes as long. Among quick targets those decide that are under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +48,13 @@ class Target:
 class Load:
     """What this caller knows of one target from its own calls."""
 
-    __slots__ = ("latency", "pending", "since")
+    __slots__ = ("latency", "measured", "pending", "since")
 
     def __init__(self, since: float, decay_s: float) -> None:
         self.pending: int = 0
         self.latency: PeakEwma = PeakEwma(decay_s)
+        self.measured: bool = False
+        """Whether a call has ended. The first one is no measure: it had to connect."""
         self.since: float = since
         """When it was first seen, while others were known already; else long ago."""
 
@@ -92,9 +95,17 @@ class Loads:
         return load
 
     def finished(self, load: Load, now: float, took_s: float, *, failed: bool) -> None:
-        """Count a call that ended. A failure counts as slow: what fails at once must not look fast."""
+        """Count a call that ended."""
         load.pending -= 1
-        load.latency.add(now, max(took_s, self._penalty_s) if failed else took_s)
+        self.measured(load, now, took_s, failed=failed)
+
+    def measured(self, load: Load, now: float, took_s: float, *, failed: bool) -> None:
+        """Take in what a call took. A failure counts as slow: what fails at once must not look fast."""
+        if failed:
+            load.latency.add(now, max(took_s, self._penalty_s))
+        elif load.measured:
+            load.latency.add(now, took_s)
+        load.measured = True
 
     @staticmethod
     def abandoned(load: Load) -> None:

@@ -68,20 +68,20 @@ class Window:
         self.failed: int = 0
         self.slow: int = 0
 
-    def add(self, now: float, *, failed: bool, slow: bool) -> None:
-        """Count a call that ended at `now`."""
+    def add(self, now: float, *, failed: bool = False, slow: bool = False, calls: int = 1) -> None:
+        """Count `calls` that ended at `now`, all alike."""
         current = int(now / self._slice_s)
         if current != self._current:
             self._advance(current)
         index = current % _SLICES
-        self._calls[index] += 1
-        self.calls += 1
+        self._calls[index] += calls
+        self.calls += calls
         if failed:
-            self._failed[index] += 1
-            self.failed += 1
+            self._failed[index] += calls
+            self.failed += calls
         if slow:
-            self._slow[index] += 1
-            self.slow += 1
+            self._slow[index] += calls
+            self.slow += calls
 
     def _advance(self, current: int) -> None:
         passed = current - self._current
@@ -185,6 +185,11 @@ class Breaker:
         self.window.clear()
         self.state = BreakerState.CLOSED
         return self.state
+
+    def succeeded(self, now: float, calls: int) -> None:
+        """Count quick calls that succeeded a short while ago, while the breaker was closed."""
+        if self.state is BreakerState.CLOSED:
+            self.window.add(now, calls=calls)
 
     def forget(self, now: float, *, took_s: float) -> None:
         """Take back a call that says nothing about the endpoint."""

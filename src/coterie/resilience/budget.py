@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import CoterieError, InvalidConfiguration, Outcome, Overloaded, Unavailable
+from ..errors import CoterieError, DeadlineExceeded, InvalidConfiguration, Outcome, Overloaded, Unavailable
 
 __all__ = ["Retry", "RetryBudget", "RetryBudgetConfig"]
 
@@ -35,7 +35,7 @@ class RetryBudgetConfig:
 class RetryBudget:
     """Counts what may be repeated: each first attempt adds a fraction, each repeat takes one."""
 
-    __slots__ = ("_burst", "_floor", "_ratio", "_since", "saved")
+    __slots__ = ("_burst", "_floor", "_ratio", "_saved", "_since", "fresh")
 
     def __init__(self, config: RetryBudgetConfig | None = None, *, now: float = 0.0) -> None:
         config = config or RetryBudgetConfig()
@@ -43,22 +43,28 @@ class RetryBudget:
         self._floor = config.floor_per_s
         self._burst = config.burst
         self._since = now
-        self.saved: float = config.burst
+        self._saved = config.burst
+        self.fresh: int = 0
+        """First attempts since the last repeat. Whoever makes one adds 1: they are worth it only then."""
+
+    @property
+    def saved(self) -> float:
         """How many repeats may be spent now, not counting the floor since the last repeat."""
+        return min(self._saved + self.fresh * self._ratio, self._burst)
 
     def attempt(self) -> None:
         """Count a first attempt."""
-        saved = self.saved + self._ratio
-        self.saved = saved if saved < self._burst else self._burst  # noqa: FURB136 - half the time of min()
+        self.fresh += 1
 
     def spend(self, now: float) -> bool:
         """Take one repeat from the budget; False when there is none left."""
         elapsed = max(now - self._since, 0.0)
         self._since = now
-        self.saved = min(self.saved + elapsed * self._floor, self._burst)
-        if self.saved < 1.0:
+        self._saved = min(self.saved + elapsed * self._floor, self._burst)
+        self.fresh = 0
+        if self._saved < 1.0:
             return False
-        self.saved -= 1.0
+        self._saved -= 1.0
         return True
 
 
@@ -66,8 +72,8 @@ class RetryBudget:
 class Retry:
     """Which failures are repeated, how often, and after what pause.
 
-    Only what is worth it and safe: `Unavailable` and `Overloaded` (and what `also` names), and only if
-    the operation was certainly not applied or is idempotent.
+    Only what is worth it and safe: `Unavailable` and `Overloaded` if the operation was certainly not
+    applied or is idempotent; an attempt that took too long, and what `also` names, if it is idempotent.
     """
 
     attempts: int = 3
@@ -91,7 +97,27 @@ class Retry:
         """Return whether another attempt could succeed and would do no harm."""
         if isinstance(error, Unavailable | Overloaded):
             return idempotent or error.outcome is Outcome.NOT_APPLIED
-        return idempotent and bool(self.also) and isinstance(error, self.also)
+        return idempotent and isinstance(error, (DeadlineExceeded, *self.also))
+
+    def again_s(
+        self,
+        error: BaseException,
+        attempt: int,
+        *,
+        idempotent: bool,
+        now: float,
+        until: float | None,
+        chance: float,
+    ) -> float | None:
+        """Return after what pause to repeat what failed with `error` at attempt number `attempt`, or None.
+
+        None also when the pause would last beyond `until`: better the error than that time is up. Whoever
+        repeats it still has to ask the budget.
+        """
+        if attempt >= self.attempts or not self.worth(error, idempotent=idempotent):
+            return None
+        pause_s = self.pause_s(attempt, chance, error)
+        return None if until is not None and now + pause_s >= until else pause_s
 
     def pause_s(self, repeat: int, chance: float, error: BaseException | None = None) -> float:
         """Return how long to wait before repeat number `repeat` (1 for the first), by `chance` in [0, 1).

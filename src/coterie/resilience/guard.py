@@ -19,7 +19,7 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ..context import CURRENT
-from ..errors import CoterieError, DeadlineExceeded, Outcome, Overloaded, Unavailable
+from ..errors import CoterieError, DeadlineExceeded, Outcome, Overloaded, RemoteError, Unavailable
 from .breaker import Breaker, BreakerState
 from .budget import RetryBudget
 from .events import Listener, PolicyEvent, PolicyEventKind
@@ -42,10 +42,11 @@ T = TypeVar("T")
 def blames_the_target(error: BaseException) -> bool:
     """Return whether a failure speaks against what was called, and not against the caller.
 
-    Errors that certainly had no effect and are no refusal (a conflict, a wrong argument) are answers.
+    An error that the program declares, a conflict or a wrong argument is an answer. An exception that
+    nobody declared is a fault of what was called.
     """
     if isinstance(error, CoterieError):
-        return isinstance(error, Unavailable | DeadlineExceeded | Overloaded)
+        return isinstance(error, Unavailable | DeadlineExceeded | Overloaded | RemoteError)
     return isinstance(error, Exception)
 
 
@@ -184,32 +185,28 @@ class Guard:
             try:
                 return await self._attempt(function, args, kwargs, until)
             except Exception as error:
-                if not self._repeat(error, attempt, idempotent=idempotent):
+                pause_s = self._again_s(error, attempt, until, idempotent=idempotent)
+                if pause_s is None:
                     raise
-                await self._pause(error, attempt, until)
+            await asyncio.sleep(pause_s)
             attempt += 1
 
-    def _repeat(self, error: Exception, attempt: int, *, idempotent: bool) -> bool:
-        retry = self.policy.retry
-        if retry is None or attempt >= retry.attempts or not retry.worth(error, idempotent=idempotent):
-            return False
-        assert self.budget is not None  # noqa: S101 - comes with the retry
-        assert self._time is not None  # noqa: S101 - set by the first call
-        if not self.budget.spend(self._time()):
+    def _again_s(
+        self, error: Exception, attempt: int, until: float | None, *, idempotent: bool
+    ) -> float | None:
+        retry, budget = self.policy.retry, self.budget
+        if retry is None or budget is None:
+            return None
+        time, entropy = cast("Callable[[], float]", self._time), cast("Entropy", self._entropy)
+        now, chance = time(), entropy.random()
+        pause_s = retry.again_s(error, attempt, idempotent=idempotent, now=now, until=until, chance=chance)
+        if pause_s is None:
+            return None
+        if not budget.spend(now):
             self._tell(PolicyEventKind.BUDGET_SPENT, attempt=attempt, detail=str(error))
-            return False
+            return None
         self._tell(PolicyEventKind.RETRY, attempt=attempt + 1, detail=str(error))
-        return True
-
-    async def _pause(self, error: Exception, attempt: int, until: float | None) -> None:
-        retry = self.policy.retry
-        assert retry is not None  # noqa: S101 - there would be no repeat
-        assert self._entropy is not None  # noqa: S101 - set by the first call
-        assert self._time is not None  # noqa: S101 - set by the first call
-        pause_s = retry.pause_s(attempt, self._entropy.random(), error)
-        if until is not None and self._time() + pause_s >= until:
-            raise error  # There is no time for another attempt: say what went wrong, not that time is up.
-        await asyncio.sleep(pause_s)
+        return pause_s
 
     async def _attempt(
         self,
