@@ -11,6 +11,7 @@ import pytest
 
 from coterie import lab
 from coterie.lab import Cluster, LabError, NetworkKind
+from coterie.lab._admin import redis_command
 from coterie.lab.binaries import RECIPES, find
 
 
@@ -77,6 +78,9 @@ async def test_a_connection_made_during_a_cut_is_served_after_the_heal() -> None
             await line.ping(within_s=0.3)
         given_up = await Line.open(cluster)
         await given_up.close()
+        # The member has not heard of either: it sees the lab's own connection only.
+        admin = await cluster.engine.site.network.admin("valkey-0", "client")
+        assert "connected_clients:1\r\n" in await redis_command(admin, "INFO", "clients")
         await cluster.heal()
         async with asyncio.timeout(5):
             assert await line.reader.readline() == b"+PONG\r\n"
