@@ -127,5 +127,7 @@ async def test_a_paused_member_ends_as_well() -> None:
         await cluster.pause(0)
         processes = [psutil.Process(cluster.members[0].pid)]
         processes += processes[0].children(recursive=True)
-        assert {process.status() for process in processes} == {psutil.STATUS_STOPPED}
+        assert processes[0].status() == psutil.STATUS_STOPPED
+        # One that ended just before has no parent that could take notice.
+        assert {process.status() for process in processes} <= {psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE}
     assert not any(process.is_running() for process in processes)
