@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Node"]
 
-_LINGER_S = 0.25
-"""How long a draining node's wire stays open at least: some round trips to a caller that is busy."""
-
 
 class Node:
     """One member: it hosts the app's services, and answers others on the wire and people over HTTP.
@@ -196,18 +193,10 @@ class Node:
             pass  # The others find out when they call: a draining node refuses, and nothing is lost.
         left_s = max(0.0, deadline - self._core.ports.clock.monotonic())
         if self._http is not None:
-            await asyncio.gather(self._http.drain(left_s), self._drain_wire(self._listener, left_s))
+            await asyncio.gather(self._http.drain(left_s), self._listener.drain(left_s))
         else:
-            await self._drain_wire(self._listener, left_s)
+            await self._listener.drain(left_s)
         return self.pending
-
-    async def _drain_wire(self, listener: Listener, timeout_s: float) -> None:
-        """Finish what came over the wire, and refuse what is still on its way.
-
-        A caller may send until it has read that this node drains. Were the connection closed before such
-        a request is read, its caller could not know whether it was done; refused, it goes elsewhere.
-        """
-        await asyncio.gather(listener.drain(timeout_s), asyncio.sleep(min(_LINGER_S, timeout_s)))
 
     async def close(self) -> None:
         """Leave the cluster and release everything. Idempotent."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import test_tcp_drain as drain
 import test_tcp_handshake as handshake
 import test_tcp_hostile as hostile
 import test_tcp_peers as peers
@@ -183,15 +184,21 @@ def streams_into_memory() -> Replacements:
     return {(Connection, "writable"): at_once}
 
 
-@mutant(peers.test_draining_answers_what_was_accepted)
+@mutant(drain.test_draining_answers_what_was_accepted)
 def drains_at_once() -> Replacements:
     """A drain does not wait."""
 
-    async def drain(self: TcpListener, timeout_s: float) -> int:
+    async def at_once(self: TcpListener, timeout_s: float) -> int:
         self.draining = True
         return self.pending
 
-    return {(TcpListener, "drain"): drain}
+    return {(TcpListener, "drain"): at_once}
+
+
+@mutant(drain.test_a_drain_waits_until_each_caller_knows)
+def drains_without_an_answer() -> Replacements:
+    """A drain waits for what was read, and not for what a caller may have sent."""
+    return {(AcceptedConnection, "settled"): property(lambda self: True)}
 
 
 async def beyond_loopback(wires: Wires) -> None:

@@ -10,17 +10,7 @@ import msgspec
 import pytest
 from wire_tools import Raw, Wires, call, eventually, framed, packed
 
-from coterie.engines.tcp.messages import (
-    Goodbye,
-    Item,
-    Open,
-    Ping,
-    Pong,
-    Refused,
-    Reject,
-    Reply,
-    Request,
-)
+from coterie.engines.tcp.messages import Item, Open, Ping, Pong, Reject, Reply, Request
 from coterie.errors import DeadlineExceeded, InvalidConfiguration, Outcome, Unavailable
 
 ONE = msgspec.Raw(b"\x01")
@@ -206,47 +196,6 @@ async def test_closing_is_not_held_up_by_a_peer_that_does_not_read(wires: Wires)
     async with asyncio.timeout(10):
         await wires.listener.close()
     assert not wires.listener.connections
-
-
-async def test_draining_answers_what_was_accepted(wires: Wires) -> None:
-    await wires.listen()
-    raw, channel = await wires.raw(), wires.channel()
-    await raw.send(Request(1, "wait", 0, ONE))
-    kept = asyncio.ensure_future(call(channel, "kept", "wait"))
-    await eventually(lambda: wires.answers.started == 2)
-    draining = asyncio.ensure_future(wires.listener.drain(20))
-    assert await raw.receive() == Goodbye()
-    await raw.send(Request(2, "echo", 0, ONE), Open(3, "count", 0, 5, ONE))
-    assert await raw.receive() == Refused(2, "unavailable", "the node is draining")
-    assert await raw.receive() == Refused(3, "unavailable", "the node is draining")
-    late = await wires.raw()
-    await late.send(Request(4, "echo", 0, ONE))
-    assert await late.receive() == Goodbye()
-    assert await late.receive() == Refused(4, "unavailable", "the node is draining")
-    with pytest.raises(Unavailable, match="drain") as caught:
-        await call(channel)
-    assert caught.value.outcome is Outcome.NOT_APPLIED
-    assert not draining.done()
-    wires.answers.release.set()
-    assert await raw.receive() == Reply(1, ONE)
-    assert await kept == "kept"
-    assert await draining == 0
-
-
-async def test_what_is_answered_at_the_last_moment_still_leaves(wires: Wires) -> None:
-    """The reply is given to the socket before the connection is closed."""
-    await wires.listen()
-    raw = await wires.raw()
-    await raw.send(Request(1, "wait", 0, ONE), Request(2, "wait", 0, packed_size()))
-    await eventually(lambda: wires.answers.started == 2)
-    draining = asyncio.ensure_future(wires.listener.drain(20))
-    wires.answers.release.set()
-    assert await draining == 0
-    await wires.listener.close()
-    assert [message for message in await raw.rest() if isinstance(message, Reply)] == [
-        Reply(1, ONE),
-        Reply(2, packed_size()),
-    ]
 
 
 async def test_leaving_many_streams_leaves_nothing_behind(wires: Wires) -> None:

@@ -63,6 +63,9 @@ class Connection(asyncio.Protocol):
         """When what is being read came."""
         self._heard = True
         self._pinged = False
+        self.pings = 0
+        self.pongs = 0
+        """How many pings were sent, and how many of them the peer has answered."""
         self._watchdog: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
@@ -258,16 +261,23 @@ class Connection(asyncio.Protocol):
             return
         else:
             self._pinged = True
-            self.send(Ping())
+            self.ping()
         self._watchdog = self.loop.call_later(self.config.keepalive_s, self._look)
+
+    def ping(self) -> None:
+        """Ask the peer for a sign of life."""
+        self.pings += 1
+        self.send(Ping())
 
     def ponder(self, message: Message) -> None:
         """Answer the messages that both ends know alike; raise `ProtocolError` for any other."""
         if type(message) is Ping:
             self.send(Pong())
+        elif type(message) is Pong:
+            self.pongs = min(self.pongs + 1, self.pings)  # What was not asked for answers nothing.
         elif type(message) is Reject:
             raise ProtocolError(f"the peer closed the connection: {message.message}")
-        elif type(message) is not Pong:
+        else:
             raise ProtocolError(f"a {type(message).__name__} was not expected here")
 
 

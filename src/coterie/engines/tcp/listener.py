@@ -91,6 +91,9 @@ class AcceptedConnection(Connection):
         self._max_in_flight = listener.config.max_in_flight
         self._max_body_bytes = listener.config.max_body_bytes
         self.served: dict[int, _Served] = {}
+        self._welcomed = False
+        self._last_ping = 0
+        """The number of the ping that went with the goodbye."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not before: a connection whose TLS handshake fails is neither made nor lost.
@@ -112,13 +115,7 @@ class AcceptedConnection(Connection):
 
     def received(self, message: Message) -> None:
         if not self.greeted:
-            answer = self._handshake.receive(message)
-            if answer is not None:
-                self.send(answer)
-            if self._handshake.complete:
-                self.established()
-                if self._listener.draining:
-                    self.send(Goodbye())
+            self._greet(message)
         elif type(message) is Request:
             self._take(message)
         elif type(message) is Cancel:
@@ -131,6 +128,41 @@ class AcceptedConnection(Connection):
             self._datagram(message)
         else:
             self.ponder(message)
+
+    def _greet(self, message: Message) -> None:
+        if self._listener.drained and not self._welcomed:
+            self.abort(Unavailable("the node is draining", outcome=Outcome.NOT_APPLIED))
+            return
+        answer = self._handshake.receive(message)
+        if answer is not None:
+            self.send(answer)
+            self._welcomed = True
+        if self._handshake.complete:
+            self.established()
+            if self._listener.draining:
+                self.farewell()
+
+    def farewell(self) -> None:
+        """Tell the caller that this end drains.
+
+        Messages keep their order: once the ping is answered, all that the caller sent before it read the
+        goodbye has come, and it sends no more. Had the connection been closed before, the caller of a
+        request on its way could not know whether it was done.
+        """
+        self.send(Goodbye())
+        self.ping()
+        self._last_ping = self.pings
+
+    @property
+    def settled(self) -> bool:
+        """Whether the caller knows that this end drains, so that no request of its can be on the way."""
+        knows = self.pongs >= self._last_ping if self.greeted else not self._welcomed
+        return knows or not self.open
+
+    def ponder(self, message: Message) -> None:
+        super().ponder(message)
+        if self._listener.draining:
+            self._listener.check_idle()
 
     def _datagram(self, message: Datagram) -> None:
         if self._handlers.datagram is not None:
@@ -303,6 +335,8 @@ class TcpListener:
         self.steps = steps
         self.connections: set[AcceptedConnection] = set()
         self.draining = False
+        self.drained = False
+        """Whether a drain has ended: nobody is welcome any more."""
         self.closed = False
         self._address: Address | None = None
         self._server: asyncio.Server | None = None
@@ -322,14 +356,17 @@ class TcpListener:
 
     def check_idle(self) -> None:
         """Tell a drain that waits whether everything has ended."""
-        if self._idle is not None and not self._idle.done() and not self.pending:
+        if self._idle is None or self._idle.done():
+            return
+        if not any(connection.served or not connection.settled for connection in self.connections):
             self._idle.set_result(None)
 
     async def drain(self, timeout_s: float) -> int:
         if not self.draining:
             self.draining = True
             for connection in self.connections:
-                connection.send(Goodbye())
+                if connection.greeted:
+                    connection.farewell()
         self._idle = self.loop.create_future()
         self.check_idle()
         try:
@@ -339,6 +376,7 @@ class TcpListener:
             pass
         finally:
             self._idle = None
+            self.drained = True
         return self.pending
 
     async def close(self) -> None:
