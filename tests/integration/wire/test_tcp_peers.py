@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from contextlib import aclosing, suppress
 from typing import Any, cast
 
@@ -196,6 +197,28 @@ async def test_closing_is_not_held_up_by_a_peer_that_does_not_read(wires: Wires)
     async with asyncio.timeout(10):
         await wires.listener.close()
     assert not wires.listener.connections
+
+
+async def test_closing_is_not_held_up_by_a_peer_that_reads_a_little(wires: Wires) -> None:
+    """It reads until the listener could write again, and then no more."""
+    await wires.listen(write_buffer_bytes=8 * LARGE)
+    raw = await wires.raw()
+    (connection,) = wires.listener.connections
+    for end in (connection._transport, raw.writer):
+        for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):  # Little fits between the two.
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, option, 16384)
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    await raw.send(*(Request(index, "grow", 0, packed_size()) for index in range(20)))
+    await eventually(lambda: connection.congested)
+    closing = asyncio.ensure_future(wires.listener.close())
+    await eventually(lambda: connection.reason is not None)
+    raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    while connection.congested:
+        await raw.reader.read(65536)
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    assert not closing.done()
+    async with asyncio.timeout(10):
+        await closing
 
 
 async def test_leaving_many_streams_leaves_nothing_behind(wires: Wires) -> None:

@@ -23,6 +23,8 @@ _log = logging.getLogger("coterie.wire")
 _HELLO_BYTES = 4096
 _LARGE_BYTES = 65_536
 """What is larger leaves at once, so that what waits to leave together stays small."""
+_CLOSING_S = 1.0
+"""How long what waits to be written may hold the end of a connection up."""
 _pack = PREFIX.pack
 
 
@@ -68,6 +70,7 @@ class Connection(asyncio.Protocol):
         """How many pings were sent, and how many of them the peer has answered."""
         self._watchdog: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None
+        self._closing: asyncio.TimerHandle | None = None
         self._writable = asyncio.Event()
         self._writable.set()
 
@@ -114,7 +117,7 @@ class Connection(asyncio.Protocol):
             self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        for timer in (self._watchdog, self._stalled):
+        for timer in (self._watchdog, self._stalled, self._closing):
             if timer is not None:
                 timer.cancel()
         self._transport = None
@@ -225,9 +228,7 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             if isinstance(reason, CoterieError) and not self.congested:
                 self.send(Reject(reason.code, reason.message[:500]))
-                self.flush()
-                self._transport.close()
-                self._stalled = self.loop.call_later(1.0, self._force)
+                self._finish()
             else:
                 self._transport.abort()
 
@@ -237,10 +238,16 @@ class Connection(asyncio.Protocol):
             self.reason = reason
         self.judge()
         if self._transport is not None:
-            self.flush()
+            self._finish()
+
+    def _finish(self) -> None:
+        """Close the transport once it has written what waits, but soon."""
+        self.flush()
+        if self._transport is not None:
             self._transport.close()
-            # TLS and a peer that does not read could hold the closing up for as long as they like.
-            self._stalled = self.loop.call_later(1.0, self._force)
+            # TLS, and a peer that reads nothing or little, could take as long as they like.
+            if self._closing is None:
+                self._closing = self.loop.call_later(_CLOSING_S, self._force)
 
     def _force(self) -> None:
         if self._transport is not None:
