@@ -43,6 +43,8 @@ class Call(msgspec.Struct, eq=False):
     bindings: Mapping[object, Any]
     deadline: float | None = None
     metadata: Metadata | None = None
+    key: str | None = None
+    """The idempotency key of the calls that the running code makes; that of its own is in `metadata`."""
 
     def __repr__(self) -> str:
         return f"Call(node={self.node!r}, deadline={self.deadline!r}, metadata={self.metadata!r})"

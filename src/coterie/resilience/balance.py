@@ -33,6 +33,8 @@ __all__ = [
 _LEAST_S = 0.005
 """Latencies below this do not tell targets apart: an event loop that is busy with something else, or a
 pause of the garbage collector, takes as long. Among quick targets those decide that are under way."""
+_WORKED_OUT_S = 0.05
+"""How long it holds what a call to a target costs, unless one ends before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +50,16 @@ class Target:
 class Load:
     """What this caller knows of one target from its own calls."""
 
-    __slots__ = ("latency", "measured", "pending", "since")
+    __slots__ = ("cost_s", "cost_until", "latency", "measured", "pending", "since")
 
     def __init__(self, since: float, decay_s: float) -> None:
         self.pending: int = 0
         self.latency: PeakEwma = PeakEwma(decay_s)
         self.measured: bool = False
         """Whether a call has ended. The first one is no measure: it had to connect."""
+        self.cost_s: float = 0.0
+        """What one call costs here; worked out anew at `cost_until`."""
+        self.cost_until: float = -math.inf
         self.since: float = since
         """When it was first seen, while others were known already; else long ago."""
 
@@ -106,6 +111,7 @@ class Loads:
         elif load.measured:
             load.latency.add(now, took_s)
         load.measured = True
+        load.cost_until = -math.inf
 
     @staticmethod
     def abandoned(load: Load) -> None:
@@ -119,9 +125,12 @@ class Loads:
 
     def cost(self, target: Target, now: float) -> float:
         """Return the expected wait at a target: what calls take there, times those that are in line."""
-        load = self.of(target.address)
-        usual_s = max(load.latency.at(now), _LEAST_S)
-        return usual_s * (load.pending + 1) / (target.weight * self.warmth(target.address, now))
+        load = self._loads.get(target.address) or self.of(target.address)
+        if now >= load.cost_until:
+            usual_s = max(load.latency.at(now), _LEAST_S)
+            load.cost_s = usual_s / (target.weight * self.warmth(target.address, now))
+            load.cost_until = now + _WORKED_OUT_S
+        return load.cost_s * (load.pending + 1)
 
 
 class Balancer(Protocol):

@@ -34,7 +34,7 @@ def deadline(seconds: float) -> Iterator[float]:
     else:
         if here.deadline is not None and here.deadline < until:
             until = here.deadline
-        inner = Call(here.node, here.bindings, until, here.metadata)
+        inner = Call(here.node, here.bindings, until, here.metadata, here.key)
     token = CURRENT.set(inner)
     try:
         yield until

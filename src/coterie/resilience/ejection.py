@@ -54,9 +54,15 @@ class Ejection:
         self._breakers = {address: b for address, b in self._breakers.items() if address in known}
         self._count()
 
-    def record(self, address: str, now: float, *, failed: bool, took_s: float) -> BreakerState | None:
-        """Count a call that ended; return the new state of the target's breaker if it changed."""
-        changed = self.of(address).record(now, failed=failed, took_s=took_s)
+    def record(
+        self, address: str, now: float, *, failed: bool, took_s: float, breaker: Breaker | None = None
+    ) -> BreakerState | None:
+        """Count a call that ended; return the new state of the target's breaker if it changed.
+
+        `breaker` is the one that the call began with, where the target may be gone since.
+        """
+        breaker = breaker or self.of(address)
+        changed = breaker.record(now, failed=failed, took_s=took_s)
         if changed is not None:
             self._count()
         return changed

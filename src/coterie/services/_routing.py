@@ -1,17 +1,35 @@
-"""Which endpoint takes the next call. Pure: time and chance are inputs.
+"""Which endpoint takes the next call, and what a caller learns from how its calls end. Pure: time and
+chance are inputs.
 
-Power of two choices (Mitzenmacher, 2001): of two endpoints at random, the one with fewer calls under
-way. It spreads load nearly as evenly as asking all, without herding to the one that looked idle.
+A `Router` puts three decisions of `coterie.resilience` together: who is there (draining endpoints are
+not), whose breaker lets calls through (`Ejection`), and who of those is expected to answer first
+(a `Balancer` over `Loads`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
-__all__ = ["Endpoint", "Router"]
+from ..resilience import (
+    Balancer,
+    Breaker,
+    BreakerConfig,
+    BreakerState,
+    Ejection,
+    EjectionConfig,
+    Loads,
+    PolicyEventKind,
+    PowerOfTwo,
+    Target,
+)
+from ..resilience.balance import Load
 
-_MOST_AVOIDED = 256
+__all__ = ["Endpoint", "Peer", "Router"]
+
+_LOOK_S = 0.01
+"""Of quick calls that succeed, one in so many seconds is looked at; the others are only counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,52 +38,136 @@ class Endpoint:
 
     node: str
     address: str
+    zone: str = ""
+    weight: float = 1.0
 
 
-@dataclass(slots=True)
+class Peer:
+    """What one caller knows of one endpoint.
+
+    A call adds 1 to `load.pending` and takes it away at its end. One that succeeded before `quiet_until`
+    and took at most `peak_s` is counted in `fine`; any other end is told to the router.
+    """
+
+    __slots__ = ("address", "breaker", "fine", "load", "peak_s", "quiet_until")
+
+    def __init__(self, address: str, load: Load, breaker: Breaker | None) -> None:
+        self.address: str = address
+        self.load: Load = load
+        self.breaker: Breaker | None = breaker
+        self.fine: int = 0
+        self.quiet_until: float = -math.inf
+        self.peak_s: float = 0.0
+
+
 class Router:
-    """Chooses among live endpoints, and keeps away for a while from those that just failed."""
+    """Chooses among the live endpoints of one service.
 
-    avoid_s: float = 0.5
-    _avoided: dict[str, float] = field(default_factory=dict)
+    `tell` is called when a breaker changes or an endpoint is left out.
+    """
+
+    def __init__(
+        self,
+        breaker: BreakerConfig | None = None,
+        *,
+        balancer: Balancer | None = None,
+        tell: Callable[[PolicyEventKind, str], None] | None = None,
+    ) -> None:
+        self._balancer: Balancer = balancer or PowerOfTwo()
+        self._slow_s = math.inf if breaker is None else breaker.slow_s
+        self._ejection = None if breaker is None else Ejection(EjectionConfig(breaker=breaker))
+        self._loads = Loads()
+        self._tell = tell
+        self._targets: tuple[Target, ...] = ()
+        self._peers: dict[str, Peer] = {}
+        self._ejected: frozenset[str] = frozenset()
+        self.seen: Sequence[Endpoint] = ()
+        """The endpoints of the last `update`."""
+        self.only: Peer | None = None
+        """The endpoint to call if there is just one: then there is nothing to choose."""
+
+    def update(self, endpoints: Sequence[Endpoint], now: float) -> None:
+        """Take in which endpoints there are now."""
+        self.seen = endpoints
+        self._targets = tuple(Target(each.address, each.zone, each.weight) for each in endpoints)
+        addresses = [each.address for each in endpoints]
+        self._loads.retain(addresses, now)
+        if self._ejection is not None:
+            self._ejection.retain(addresses)
+        self._peers = {address: self._peers.get(address) or self._peer(address) for address in addresses}
+        self.only = self._peers[addresses[0]] if len(addresses) == 1 else None
+
+    def _peer(self, address: str) -> Peer:
+        breaker = None if self._ejection is None else self._ejection.of(address)
+        return Peer(address, self._loads.of(address), breaker)
 
     def choose(
-        self,
-        endpoints: Sequence[Endpoint],
-        tried: Sequence[str],
-        *,
-        now: float,
-        chance: float,
-        pending: Callable[[str], int],
-    ) -> Endpoint | None:
-        """Return the endpoint for the next attempt of a call, or None when each was tried.
+        self, tried: Collection[str], *, now: float, chance: float, key: str | None = None
+    ) -> Peer | None:
+        """Return whom to call, or None when each endpoint is in `tried`. `chance` is uniform in [0, 1)."""
+        targets: Sequence[Target] = self._targets
+        ejection = self._ejection
+        if ejection is not None and ejection.troubled:
+            targets = ejection.admitted(targets, now)
+            if self._tell is not None:
+                self._note_ejected(targets)
+        if tried:
+            fresh = [target for target in targets if target.address not in tried]
+            # One that is left out is still better than none.
+            targets = fresh or [target for target in self._targets if target.address not in tried]
+        if not targets:
+            return None
+        chosen = self._balancer.choose(targets, self._loads, now=now, chance=chance, key=key)
+        peer = self._peers[chosen.address]
+        if peer.breaker is not None and peer.breaker.state is not BreakerState.CLOSED:
+            before = peer.breaker.state
+            peer.breaker.admit(now)
+            peer.quiet_until = -math.inf
+            if peer.breaker.state is not before and self._tell is not None:
+                self._tell(PolicyEventKind(peer.breaker.state.value), peer.address)
+        return peer
 
-        `tried` has the addresses that this call has tried; `chance` is uniform in [0, 1).
+    def succeeded(self, peer: Peer, now: float, took_s: float) -> None:
+        """Count a call that was answered at `now` after `took_s`."""
+        self._loads.measured(peer.load, now, took_s, failed=False)
+        quiet = True
+        if peer.breaker is not None:
+            self._record(peer, peer.breaker, now, took_s, failed=False)
+            quiet = peer.breaker.state is BreakerState.CLOSED
+        peer.quiet_until = now + _LOOK_S if quiet else -math.inf
+        peer.peak_s = min(peer.load.latency.seconds, self._slow_s)
+
+    def failed(self, peer: Peer, now: float, took_s: float, *, slow: bool = True) -> None:
+        """Count a call that failed, in a way that speaks against the endpoint.
+
+        Unless `slow` is false it counts as a slow one as well, so that others are preferred at once.
         """
-        candidates: Sequence[Endpoint] = endpoints
-        if tried or self._avoided:
-            fresh = [endpoint for endpoint in endpoints if endpoint.address not in tried]
-            # An avoided endpoint is still better than none.
-            candidates = [e for e in fresh if self._avoided.get(e.address, 0.0) <= now] or fresh
-        count = len(candidates)
-        if count <= 1:
-            return candidates[0] if candidates else None
-        # One number in [0, 1) picks an ordered pair of two different endpoints.
-        index = int(chance * count * (count - 1))
-        first, second = divmod(index, count - 1)
-        if second >= first:
-            second += 1
-        one, other = candidates[first], candidates[second]
-        return one if pending(one.address) <= pending(other.address) else other
+        if slow:
+            self._loads.measured(peer.load, now, took_s, failed=True)
+        if peer.breaker is not None:
+            self._record(peer, peer.breaker, now, took_s, failed=True)
 
-    def failed(self, address: str, now: float) -> None:
-        """Keep away from `address` for a while."""
-        self._avoided.pop(address, None)
-        if len(self._avoided) >= _MOST_AVOIDED:
-            del self._avoided[next(iter(self._avoided))]  # The oldest: each is kept for as long.
-        self._avoided[address] = now + self.avoid_s
+    def abandoned(self, peer: Peer, now: float, took_s: float) -> None:
+        """Count a call that was given up: all that is known is that it would have taken longer."""
+        if took_s > peer.load.latency.seconds:
+            self._loads.measured(peer.load, now, took_s, failed=False)
+        if peer.breaker is not None:
+            peer.breaker.forget(now, took_s=took_s)
 
-    def worked(self, address: str) -> None:
-        """Take `address` back into the choice."""
-        if self._avoided:
-            self._avoided.pop(address, None)
+    def _record(self, peer: Peer, breaker: Breaker, now: float, took_s: float, *, failed: bool) -> None:
+        assert self._ejection is not None  # noqa: S101 - the breaker is one of its
+        if peer.fine:
+            breaker.succeeded(now, peer.fine)
+            peer.fine = 0
+        changed = self._ejection.record(peer.address, now, failed=failed, took_s=took_s, breaker=breaker)
+        if changed is not None:
+            peer.quiet_until = -math.inf
+            if self._tell is not None:
+                self._tell(PolicyEventKind(changed.value), peer.address)
+
+    def _note_ejected(self, admitted: Sequence[Target]) -> None:
+        assert self._tell is not None  # noqa: S101 - the caller has looked
+        ejected = frozenset(self._peers).difference(target.address for target in admitted)
+        for address in sorted(ejected - self._ejected):
+            self._tell(PolicyEventKind.EJECT, address)
+        self._ejected = ejected

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
+import math
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass
-from types import coroutine
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
 from ..codec import codec_for
 from ..context import CURRENT, Call, Metadata
-from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, Outcome, Unavailable
+from ..errors import CoterieError, InvalidArgument, Outcome, Unavailable
 from ..ports.entropy import Entropy
-from ..ports.wire import Channel, Failure, Wire
-from ._routing import Endpoint, Router
+from ..ports.wire import Failure
+from ..resilience import Policy
+from ..resilience.stepping import within
+from ._channels import CallConfig, Channels, Directory
+from ._plans import MethodPlan, Plans, too_late
+from ._remote import FAIR_S, Pending, Remote
+from ._routing import Endpoint
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ServiceSpec
 
@@ -25,79 +29,11 @@ __all__ = ["CallConfig", "Channels", "Directory", "Endpoint", "ServiceBinding", 
 _astuple = msgspec.structs.astuple
 
 
-class Directory(Protocol):
-    """Knows the live endpoints of each service."""
-
-    def endpoints(self, service: str) -> Sequence[Endpoint]:
-        """Return those that take calls now. Must be quick: it is asked at every call."""
-        ...
-
-    async def wait_changed(self) -> None:
-        """Return when what `endpoints` returns may have changed."""
-        ...
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class CallConfig:
-    """The bounds of a call."""
-
-    timeout_s: float = 5.0
-    """The deadline of a call whose caller has none."""
-    patience_s: float = 2.0
-    """How long a call waits for an endpoint when there is none, or none that can be reached."""
-
-    def __post_init__(self) -> None:
-        if not 0 < self.timeout_s <= 86400 or not 0 <= self.patience_s <= 3600:
-            raise ValueError(f"not usable bounds of a call: {self}")
-
-
-class Channels:
-    """One channel an address, shared by all services of a node."""
-
-    __slots__ = ("_channels", "_wire")
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-        self._channels: dict[str, Channel] = {}
-
-    def get(self, address: str) -> Channel:
-        channel = self._channels.get(address)
-        if channel is None:
-            channel = self._channels[address] = self._wire.connect(address)
-        return channel
-
-    def pending(self, address: str) -> int:
-        """Return how many calls are under way to `address`."""
-        channel = self._channels.get(address)
-        return 0 if channel is None else channel.pending
-
-    async def retain(self, addresses: Iterable[str]) -> None:
-        """Close the channels to all other addresses that have nothing under way."""
-        keep = set(addresses)
-        for address in [a for a, c in self._channels.items() if a not in keep and not c.pending]:
-            await self._channels.pop(address).close()
-
-    async def close(self) -> None:
-        channels, self._channels = self._channels, {}
-        for channel in channels.values():
-            await channel.close()
-
-
-class _Search:
-    """How long a call still looks for an endpoint, and the last pause that it made."""
-
-    __slots__ = ("until", "wait_s")
-
-    def __init__(self, until: float) -> None:
-        self.until = until
-        self.wait_s = 0.005
-
-
 class ServiceBinding:
     """How the code on one node reaches one service: in process when it is hosted here, else by the wire.
 
-    A call fails over to another endpoint only when it certainly reached no handler. Whatever may have
-    had an effect is raised to the caller.
+    A call goes to another endpoint at once when it certainly reached no handler. What may have had an
+    effect is raised to the caller, unless the method is idempotent: then it is repeated within the policy.
     """
 
     def __init__(
@@ -110,6 +46,7 @@ class ServiceBinding:
         errors: ErrorRegistry,
         entropy: Entropy,
         config: CallConfig | None = None,
+        plans: Plans | None = None,
     ) -> None:
         self.spec = spec
         self._instance = instance
@@ -117,9 +54,13 @@ class ServiceBinding:
         self._channels = channels
         self._errors = errors
         self._entropy = entropy
-        self._config = config or CallConfig()
-        self._timeout_s = self._config.timeout_s
-        self._router = Router()
+        config = config or CallConfig()
+        self._patience_s = config.patience_s
+        plans = plans or Plans(spec, lambda _: Policy(), timeout_s=config.timeout_s)
+        self._plans: dict[str, MethodPlan] = plans.build()
+        self._remote = Remote(
+            spec.name, directory=directory, channels=channels, errors=errors, entropy=entropy
+        )
         self._time = asyncio.get_running_loop().time
         self._validators = {
             method.name: [(p.name, codec_for(p.type).validate) for p in method.parameters]
@@ -130,38 +71,83 @@ class ServiceBinding:
         self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
     ) -> Any:
         """Call `method` for the code that runs in `here`, and return its result."""
+        # This runs for each call. What only a failure needs is made when there is one, and a quick success
+        # is counted by a bare addition.
         time = self._time
         now = time()
-        timeout_s = self._timeout_s
+        plan = self._plans[method.name]
+        timeout_s = plan.timeout_s
         if here.deadline is not None and here.deadline < now + timeout_s:
             timeout_s = here.deadline - now
             if timeout_s <= 0:
-                raise _too_late(method, Outcome.NOT_APPLIED)
-        if self._instance is not None:
-            return await self._call_here(method, method.bind(args, kwargs), here, now + timeout_s)
-        body = method.encode_call(args, kwargs)
-        metadata = None if here.metadata is None else _outgoing(here.metadata)
+                raise too_late(method, Outcome.NOT_APPLIED)
         deadline = now + timeout_s
-        tried: list[str] = []
-        search: _Search | None = None
-        while True:
-            endpoint = self._choose(tried)
-            if endpoint is None:
-                search = search or _Search(min(deadline, time() + self._config.patience_s))
-                endpoint = await self._endpoint(tried, search)
-                timeout_s = deadline - time()
-            channel = self._channels.get(endpoint.address)
-            try:
-                reply = await channel.request(method.target, body, timeout_s=timeout_s, metadata=metadata)
-            except Failure as failure:
-                raise self._errors.from_failure(failure) from None
-            except Unavailable as error:
-                self._give_up_or_retry(error, endpoint, tried)
-                timeout_s = deadline - time()
+        if plan.managed:
+            return await self._managed(plan, args, kwargs, here, deadline)
+        if self._instance is not None:
+            return await self._call_here(plan, method.bind(args, kwargs), here, deadline)
+        body = method.encode_call(args, kwargs)
+        plan.budget.fresh += 1
+        router = plan.router
+        endpoints = self._directory.endpoints(self.spec.name)
+        if endpoints is not router.seen:
+            router.update(endpoints, now)
+        key = plan.key(args, kwargs) if plan.key_at else None
+        peer = router.only or router.choose((), now=now, chance=self._entropy.random(), key=key)
+        metadata = _outgoing(here)
+        if peer is None:
+            return await self._remote.run(self._pending(plan, body, metadata, deadline, key))
+        load, channel = peer.load, self._channels.get(peer.address)
+        load.pending += 1
+        try:
+            reply = await channel.request(method.target, body, timeout_s=timeout_s, metadata=metadata)
+        except BaseException as error:  # noqa: BLE001 - raised there if it cannot be repeated
+            pending = self._pending(plan, body, metadata, deadline, key)
+            pause_s = self._remote.failed(pending, peer, error, now, timeout_s)
+        else:
+            ended = time()
+            took_s = ended - now
+            if ended < peer.quiet_until and took_s <= peer.peak_s:
+                peer.fine += 1
             else:
-                if tried:
-                    self._router.worked(endpoint.address)
-                return method.decode_result(reply)
+                router.succeeded(peer, ended, took_s)
+            return method.decode_result(reply)
+        finally:
+            load.pending -= 1
+        if pause_s:
+            await asyncio.sleep(pause_s)
+        return await self._remote.run(pending)
+
+    def _pending(
+        self, plan: MethodPlan, body: bytes, metadata: Metadata | None, deadline: float, key: str | None
+    ) -> Pending:
+        until = min(deadline, self._time() + self._patience_s)
+        return Pending(plan, body, metadata, deadline=deadline, until=until, key=key)
+
+    async def _managed(
+        self, plan: MethodPlan, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call, deadline: float
+    ) -> Any:
+        """Make a call whose policy has more to do than to repeat: a rate, a limit, hedges."""
+        method, gates = plan.method, plan.gates
+        arguments = method.bind(args, kwargs)
+        if gates is not None:
+            await gates.enter(self._time(), deadline)
+        began, took_s, failure = self._time(), None, None
+        try:
+            if self._instance is not None:
+                result = await self._call_here(plan, arguments, here, deadline)
+            else:
+                plan.budget.fresh += 1
+                body, key = method.encode_arguments(arguments), plan.key(args, kwargs)
+                result = await self._remote.run(self._pending(plan, body, _outgoing(here), deadline, key))
+            took_s = self._time() - began
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            if gates is not None:
+                gates.leave(took_s, failure)
+        return result
 
     async def stream(
         self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
@@ -173,17 +159,17 @@ class ServiceBinding:
                 async for item in items:
                     yield item
             return
-        body = method.encode_call(args, kwargs)
-        metadata = _outgoing(here.metadata)
-        tried: list[str] = []
-        patient_until = self._time() + self._config.patience_s
-        search = _Search(patient_until if here.deadline is None else min(here.deadline, patient_until))
+        plan, remote = self._plans[method.name], self._remote
+        body, key = method.encode_call(args, kwargs), plan.key(args, kwargs)
+        deadline = math.inf if here.deadline is None else here.deadline
+        pending = self._pending(plan, body, _outgoing(here), deadline, key)
         while True:
-            endpoint = await self._endpoint(tried, search)
-            channel = self._channels.get(endpoint.address)
-            timeout_s = None if here.deadline is None else here.deadline - self._time()
+            peer = await remote.find(pending)
+            channel, began = self._channels.get(peer.address), self._time()
+            timeout_s = None if here.deadline is None else here.deadline - began
             started = False
-            replies: Any = channel.stream(method.target, body, timeout_s=timeout_s, metadata=metadata)
+            replies: Any = channel.stream(method.target, body, timeout_s=timeout_s, metadata=pending.metadata)
+            peer.load.pending += 1
             try:
                 async with aclosing(replies):
                     async for reply in replies:
@@ -192,69 +178,24 @@ class ServiceBinding:
             except Failure as failure:
                 raise self._errors.from_failure(failure) from None
             except Unavailable as error:
+                remote.note_failure(plan, peer, error, began, FAIR_S)
                 if started:
                     raise
-                self._give_up_or_retry(error, endpoint, tried)
+                remote.give_up_or_retry(pending, peer, error)
             else:
                 return
+            finally:
+                peer.load.pending -= 1
 
-    def _give_up_or_retry(self, error: Unavailable, endpoint: Endpoint, tried: list[str]) -> None:
-        if error.outcome is not Outcome.NOT_APPLIED:
-            raise error
-        self._router.failed(endpoint.address, self._time())
-        tried.append(endpoint.address)
-
-    def _choose(self, tried: list[str]) -> Endpoint | None:
-        endpoints = self._directory.endpoints(self.spec.name)
-        if len(endpoints) == 1 and not tried:
-            return endpoints[0]
-        return self._router.choose(
-            endpoints,
-            tried,
-            now=self._time(),
-            chance=self._entropy.random(),
-            pending=self._channels.pending,
-        )
-
-    async def _endpoint(self, tried: list[str], search: _Search) -> Endpoint:
-        """Return the endpoint for the next attempt, and wait for one while there is hope."""
-        while True:
-            chosen = self._choose(tried)
-            if chosen is not None:
-                return chosen
-            now = self._time()
-            if now >= search.until:
-                raise self._nobody(self._directory.endpoints(self.spec.name))
-            tried.clear()  # All were tried: begin again after a pause, or as soon as the view changes.
-            search.wait_s = min(search.wait_s * 2, 0.25)
-            wait_s = min(search.wait_s * (0.5 + self._entropy.random() / 2), search.until - now)
-            try:
-                async with asyncio.timeout(wait_s):
-                    await self._directory.wait_changed()
-            except TimeoutError:
-                continue
-
-    def _nobody(self, endpoints: Sequence[Endpoint]) -> Unavailable:
-        if endpoints:
-            return Unavailable(
-                f"none of the {len(endpoints)} nodes that offer {self.spec.name} can be reached",
-                hint="they may just have died: look at `coterie status`",
-                outcome=Outcome.NOT_APPLIED,
-            )
-        return Unavailable(
-            f"no live node offers the service {self.spec.name}",
-            hint="start one with `coterie run`, on the same engine",
-            outcome=Outcome.NOT_APPLIED,
-        )
-
-    async def _call_here(self, method: MethodSpec, arguments: Any, here: Call, deadline: float) -> Any:
+    async def _call_here(self, plan: MethodPlan, arguments: Any, here: Call, deadline: float) -> Any:
+        method = plan.method
         arguments = self._isolated(method, arguments)
         function = getattr(self._instance, method.name)
         values = _astuple(arguments)
-        token = CURRENT.set(Call(here.node, here.bindings, deadline, _outgoing(here.metadata)))
+        token = CURRENT.set(Call(here.node, here.bindings, deadline, _outgoing(here)))
         try:
             names = (parameter.name for parameter in method.parameters)
-            result = await _within(function(**dict(zip(names, values, strict=True))), deadline, method)
+            result = await within(function(**dict(zip(names, values, strict=True))), deadline, plan.late)
             return self._received(method, result)
         except Exception as error:
             judge_outcome(error, self._errors)
@@ -279,7 +220,7 @@ class ServiceBinding:
                     return
                 except Exception as error:
                     if isinstance(error, TimeoutError) and scope.expired():
-                        raise _too_late(method, Outcome.UNKNOWN) from None
+                        raise too_late(method, Outcome.UNKNOWN) from None
                     judge_outcome(error, self._errors)
                     received = self._errors.as_received(error)
                     if received is error:
@@ -334,45 +275,12 @@ def _problem(method: MethodSpec, name: str, error: InvalidArgument) -> str:
     return f"{method.target}: parameter `{name}`: {problem[:1].lower()}{problem[1:]}"
 
 
-def _outgoing(metadata: Metadata | None) -> Metadata | None:
-    """Return what of a call's metadata the calls made within it inherit: all but its idempotency key."""
-    if metadata is None or (metadata.idempotency_key is None and not metadata.retry):
+def _outgoing(here: Call) -> Metadata | None:
+    """Return the metadata of the calls that code in `here` makes: what it was called with itself, but its
+    own idempotency key and count of attempts."""
+    metadata, key = here.metadata, here.key
+    if metadata is None:
+        return None if key is None else Metadata(idempotency_key=key)
+    if metadata.idempotency_key is key and not metadata.retry:
         return metadata
-    return Metadata(metadata.traceparent, None, metadata.causal)
-
-
-def _too_late(method: MethodSpec, outcome: Outcome) -> DeadlineExceeded:
-    when = "before it started" if outcome is Outcome.NOT_APPLIED else "while it ran"
-    return DeadlineExceeded(f"the deadline of {method.target} was over {when}", outcome=outcome)
-
-
-async def _within(work: Any, deadline: float, method: MethodSpec) -> Any:
-    """Await `work`, but not beyond `deadline`; without a timer if it does not suspend."""
-    try:
-        waits_for = work.send(None)
-    except StopIteration as stop:
-        return stop.value
-    scope = asyncio.timeout_at(deadline)
-    try:
-        async with scope:
-            return await _rest(work, waits_for)
-    except TimeoutError:
-        if scope.expired():
-            raise _too_late(method, Outcome.UNKNOWN) from None
-        raise
-
-
-@coroutine
-def _rest(work: Any, waits_for: Any) -> Generator[Any, Any, Any]:
-    """Go on with a coroutine that was stepped to its first await, `waits_for`."""
-    while True:
-        sent: Any = None
-        thrown: BaseException | None = None
-        try:
-            sent = yield waits_for
-        except BaseException as error:  # noqa: BLE001 - whatever is thrown in belongs to `work`
-            thrown = error
-        try:
-            waits_for = work.send(sent) if thrown is None else work.throw(thrown)
-        except StopIteration as stop:
-            return stop.value
+    return Metadata(metadata.traceparent, key, metadata.causal)

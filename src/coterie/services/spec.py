@@ -13,6 +13,7 @@ import msgspec
 
 from ..codec import Buffer, Codec, codec_for, is_immutable, type_name
 from ..errors import InvalidArgument, InvalidConfiguration, RemoteError
+from ..resilience import Policy
 
 __all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
 
@@ -55,6 +56,10 @@ class MethodSpec:
     immutable_arguments: bool
     """Whether no argument can be changed, so that a call in process need not copy them."""
     immutable_result: bool
+    idempotent: bool = False
+    """Whether a repeated call does no harm (`@idempotent`)."""
+    policy: Policy | None = None
+    """The policy that the method was given (`@policy`), if any."""
 
     def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Return the encoding of the arguments of a call, given as to a function.
@@ -148,9 +153,11 @@ class ServiceSpec:
     cls: type[Any]
     methods: dict[str, MethodSpec]
     doc: str
+    policy: Policy | None = None
+    """The policy that the service was declared with, if any."""
 
 
-def describe(cls: type[Any], name: str | None = None) -> ServiceSpec:
+def describe(cls: type[Any], name: str | None = None, *, policy: Policy | None = None) -> ServiceSpec:
     """Read a service's declaration off its class.
 
     Every public method (no leading underscore) must be `async def` with annotated parameters.
@@ -172,7 +179,7 @@ def describe(cls: type[Any], name: str | None = None) -> ServiceSpec:
             f"the service {service} has no public method",
             hint="add one: `async def greet(self, name: str) -> str`",
         )
-    return ServiceSpec(name=service, cls=cls, methods=methods, doc=inspect.getdoc(cls) or "")
+    return ServiceSpec(name=service, cls=cls, methods=methods, doc=inspect.getdoc(cls) or "", policy=policy)
 
 
 def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
@@ -214,6 +221,8 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
             arguments=codec_for(compact),
             arguments_json=codec_for(named),
             result=codec_for(returns),
+            idempotent=getattr(function, "__coterie_idempotent__", False),
+            policy=getattr(function, "__coterie_policy__", None),
         )
     except InvalidConfiguration as error:
         shown = ", ".join(f"{p.name}: {type_name(p.type)}" for p in parameters)

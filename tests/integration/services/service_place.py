@@ -49,7 +49,7 @@ class Directory:
         self._changed = asyncio.Event()
 
     def add(self, service: str, node: str, address: str) -> None:
-        self.live.setdefault(service, []).append(Endpoint(node, address))
+        self.live[service] = [*self.live.get(service, []), Endpoint(node, address)]
         self.changed()
 
     def remove(self, node: str) -> None:

@@ -20,8 +20,9 @@ from coterie.engines.memory.wire import MemoryListener
 from coterie.engines.tcp.listener import AcceptedConnection
 from coterie.errors import CoterieError, Unavailable
 from coterie.ports.wire import Failure
-from coterie.services import Endpoint, ErrorRegistry, MethodSpec, ServiceBinding
-from coterie.services._routing import Router
+from coterie.services import ErrorRegistry, MethodSpec, ServiceBinding
+from coterie.services._remote import Pending, Remote
+from coterie.services._routing import Peer, Router
 
 CAUGHT = (AssertionError, pytest.fail.Exception, CoterieError, TimeoutError, ZeroDivisionError)
 
@@ -72,20 +73,20 @@ def with_worker(test: Callable[[Place, deadlines.Worker], Awaitable[None]]) -> T
 def fails_over_on_an_unknown_outcome() -> Replacements:
     """A call that may have had an effect is made again on another node."""
 
-    def retry(self: ServiceBinding, error: Unavailable, endpoint: Endpoint, tried: list[str]) -> None:
-        tried.append(endpoint.address)
+    def retry(call: Pending, peer: Peer, error: Unavailable) -> None:
+        call.tried.append(peer.address)
 
-    return {(ServiceBinding, "_give_up_or_retry"): retry}
+    return {(Remote, "give_up_or_retry"): staticmethod(retry)}
 
 
 @mutant("memory", with_nodes(failover.test_calls_go_elsewhere_when_a_node_cannot_be_reached))
 def never_fails_over() -> Replacements:
     """A call that certainly did nothing is given up at once."""
 
-    def give_up(self: ServiceBinding, error: Unavailable, endpoint: Endpoint, tried: list[str]) -> None:
+    def give_up(call: Pending, peer: Peer, error: Unavailable) -> None:
         raise error
 
-    return {(ServiceBinding, "_give_up_or_retry"): give_up}
+    return {(Remote, "give_up_or_retry"): staticmethod(give_up)}
 
 
 @mutant("tcp", failover.test_a_reply_that_is_no_reply_is_not_repeated)
@@ -125,8 +126,8 @@ def has_no_deadline_in_process() -> Replacements:
     """A call in process goes on for ever."""
     whole = ServiceBinding._call_here
 
-    async def endless(self: ServiceBinding, method: Any, arguments: Any, here: Any, deadline: float) -> Any:
-        return await whole(self, method, arguments, here, deadline + 1e6)
+    async def endless(self: ServiceBinding, plan: Any, arguments: Any, here: Any, deadline: float) -> Any:
+        return await whole(self, plan, arguments, here, deadline + 1e6)
 
     return {(ServiceBinding, "_call_here"): endless}
 
@@ -198,8 +199,9 @@ def passes_errors_as_they_are_in_process() -> Replacements:
 def tries_the_same_node_again() -> Replacements:
     """The router does not look at what was tried and failed."""
 
-    def choose(self: Router, endpoints: Any, tried: Any, **_: Any) -> Endpoint | None:
-        return next((e for e in endpoints if e.node == "b"), None) or (endpoints[0] if endpoints else None)
+    def choose(self: Router, tried: Any, **_: Any) -> Peer | None:
+        found = [endpoint.address for endpoint in self.seen if endpoint.node == "b"]
+        return self._peers[found[0]] if found else None
 
     return {(Router, "choose"): choose}
 

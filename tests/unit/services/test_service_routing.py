@@ -1,118 +1,123 @@
-"""The router: whatever it is told, it chooses among what it may."""
+"""The router: whatever it is told, it chooses among what it may, and leaves out no more than half."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coterie.services._routing import Endpoint, Router
+from coterie.resilience import BreakerConfig, BreakerState, LeastRequests, PolicyEventKind
+from coterie.services._routing import Endpoint, Peer, Router
+
+BREAKER = BreakerConfig(min_calls=4, open_s=1.0)
 
 addresses = st.sampled_from("abcdefgh")
-endpoint_lists = st.lists(addresses, unique=True, max_size=8).map(
-    lambda names: [Endpoint(f"node-{name}", name) for name in names]
-)
+address_lists = st.lists(addresses, unique=True, max_size=8)
 chances = st.floats(0, 1, exclude_max=True)
-times = st.floats(0, 100)
-loads = st.dictionaries(addresses, st.integers(0, 5))
+ends = st.lists(
+    st.tuples(addresses, st.sampled_from(["ok", "fails", "gives up"]), st.floats(0, 2)), max_size=60
+)
 
 
-def choose(
-    router: Router,
-    endpoints: Sequence[Endpoint],
-    tried: Sequence[str] = (),
-    *,
-    now: float = 0.0,
-    chance: float = 0.0,
-    pending: dict[str, int] | None = None,
-) -> str | None:
-    load = pending or {}
-    chosen = router.choose(endpoints, tried, now=now, chance=chance, pending=lambda a: load.get(a, 0))
-    assert chosen is None or chosen in endpoints
-    return None if chosen is None else chosen.address
+def router(names: str | list[str], breaker: BreakerConfig | None = BREAKER, **options: Any) -> Router:
+    made = Router(breaker, **options)
+    made.update([Endpoint(f"node-{name}", name) for name in names], 0.0)
+    return made
 
 
-@st.composite
-def routers(draw: st.DrawFn) -> Router:
-    router = Router(avoid_s=draw(st.floats(0, 10)))
-    for address, when in draw(st.lists(st.tuples(addresses, times), max_size=10)):
-        router.failed(address, when)
-    for address in draw(st.lists(addresses, max_size=3)):
-        router.worked(address)
-    return router
+def end(router: Router, peer: Peer, what: str, now: float, took_s: float = 0.001) -> None:
+    {"ok": router.succeeded, "fails": router.failed, "gives up": router.abandoned}[what](peer, now, took_s)
 
 
-situations = st.fixed_dictionaries({"now": times, "chance": chances, "pending": loads})
+def play(router: Router, calls: list[tuple[str, str, float]]) -> float:
+    """Let calls go to the endpoints that are named, and return when the last one ended."""
+    now = 0.0
+    others = {endpoint.address for endpoint in router.seen}
+    for address, what, after_s in calls:
+        now += after_s
+        peer = router.choose(others - {address}, now=now, chance=0.5)
+        if peer is not None:
+            end(router, peer, what, now)
+    return now
 
 
-@given(routers(), endpoint_lists, st.lists(addresses), situations)
+@given(address_lists, st.lists(addresses), ends, chances)
 def test_it_finds_an_untried_endpoint_if_there_is_one(
-    router: Router, endpoints: list[Endpoint], tried: list[str], situation: Any
+    names: list[str], tried: list[str], calls: list[tuple[str, str, float]], chance: float
 ) -> None:
-    chosen = choose(router, endpoints, tried, **situation)
-    untried = {endpoint.address for endpoint in endpoints} - set(tried)
-    assert (chosen in untried) if untried else (chosen is None)
+    routes = router(names)
+    now = play(routes, calls)
+    chosen = routes.choose(tried, now=now, chance=chance)
+    untried = set(names) - set(tried)
+    assert (chosen is not None and chosen.address in untried) if untried else (chosen is None)
 
 
-@given(routers(), endpoint_lists, st.lists(addresses), situations)
-def test_it_avoids_what_failed_lately_while_there_is_another(
-    router: Router, endpoints: list[Endpoint], tried: list[str], situation: Any
-) -> None:
-    chosen = choose(router, endpoints, tried, **situation)
-    untried = {endpoint.address for endpoint in endpoints} - set(tried)
-    sound = {address for address in untried if router._avoided.get(address, 0.0) <= situation["now"]}
-    if sound:
-        assert chosen in sound
+@given(st.lists(addresses, unique=True, min_size=1, max_size=8), ends)
+def test_it_never_leaves_out_more_than_half(names: list[str], calls: list[tuple[str, str, float]]) -> None:
+    routes = router(names, balancer=LeastRequests())
+    now = play(routes, calls)
+    steps = 8 * 7 * 2
+    chosen = {routes.choose((), now=now, chance=step / steps) for step in range(steps)}
+    assert 2 * len(chosen) >= len(names)
 
 
-@given(endpoint_lists.filter(lambda endpoints: len(endpoints) > 1), chances, loads)
-def test_it_never_takes_the_one_with_the_most_calls_unless_all_have_as_many(
-    endpoints: list[Endpoint], chance: float, pending: dict[str, int]
-) -> None:
-    chosen = choose(Router(), endpoints, chance=chance, pending=pending)
-    load = {endpoint.address: pending.get(endpoint.address, 0) for endpoint in endpoints}
-    busiest = [address for address, count in load.items() if count == max(load.values())]
-    if len(busiest) == 1:
-        assert chosen not in busiest
+def test_an_endpoint_that_fails_is_left_out_and_comes_back() -> None:
+    told: list[tuple[PolicyEventKind, str]] = []
+    routes = router("abc", tell=lambda kind, address: told.append((kind, address)))
+    for step in range(4):
+        play(routes, [("b", "fails", step / 10)])
+    assert {routes.choose((), now=1.0, chance=n / 30).address for n in range(30)} == {"a", "c"}  # type: ignore[union-attr]
+    probe = routes.choose({"a", "c"}, now=5.0, chance=0.0)
+    assert probe is not None
+    assert probe.breaker is not None
+    assert probe.breaker.state is BreakerState.HALF_OPEN
+    for now in (5.1, 5.2):
+        end(routes, probe, "ok", now)
+    assert probe.breaker.state is BreakerState.CLOSED
+    kinds = [kind.value for kind, address in told if address == "b"]
+    assert kinds == ["open", "eject", "half_open", "closed"]
 
 
-@given(endpoint_lists.filter(bool), times)
-def test_a_failure_is_forgotten_in_time_or_by_a_success(endpoints: list[Endpoint], now: float) -> None:
-    for forget in (lambda router: None, lambda router: router.worked("a")):
-        router = Router(avoid_s=0.5)
-        router.failed("a", now)
-        forget(router)
-        later = now + 1.0
-        assert choose(router, [Endpoint("n", "a"), Endpoint("m", "b")], ["b"], now=later) == "a"
-        chosen = {
-            choose(router, [Endpoint("n", "a"), Endpoint("m", "b")], now=later, chance=chance)
-            for chance in (0.0, 0.99)
-        }
-        assert chosen == {"a", "b"}
+def test_an_endpoint_that_failed_once_is_not_preferred() -> None:
+    routes = router("ab")
+    for peer_name in "ab":
+        play(routes, [(peer_name, "ok", 0.0)] * 3)
+    play(routes, [("b", "fails", 0.0)])
+    picks = Counter(routes.choose((), now=0.1, chance=n / 20).address for n in range(20))  # type: ignore[union-attr]
+    assert set(picks) == {"a"}
 
 
-@pytest.mark.parametrize("count", [2, 3, 5, 8])
-def test_equal_endpoints_get_equal_shares(count: int) -> None:
-    endpoints = [Endpoint(str(index), str(index)) for index in range(count)]
-    steps = count * (count - 1) * 100
-    shares = Counter(choose(Router(), endpoints, chance=step / steps) for step in range(steps))
-    assert set(shares.values()) == {steps // count}
+def test_quick_successes_that_were_only_counted_reach_the_breaker() -> None:
+    routes = router("ab")
+    peer = routes.choose({"b"}, now=0.0, chance=0.0)
+    assert peer is not None
+    assert peer.breaker is not None
+    peer.fine += 100
+    for _ in range(60):
+        end(routes, peer, "fails", 0.1)
+    assert peer.breaker.state is BreakerState.CLOSED, "60 of 160 failed"
+    for _ in range(41):
+        end(routes, peer, "fails", 0.1)
+    assert peer.breaker.state is BreakerState.OPEN
 
 
-def test_nothing_to_choose_from() -> None:
-    assert choose(Router(), []) is None
-    assert choose(Router(), [Endpoint("n", "a")], ["a"]) is None
-    assert choose(Router(), [Endpoint("n", "a")]) == "a"
+def test_what_left_is_forgotten_and_what_comes_starts_slowly() -> None:
+    routes = router("ab", balancer=None)
+    routes.update([Endpoint("n", "a")], 1.0)
+    assert routes.only is not None
+    assert routes.only.address == "a"
+    routes.update([Endpoint("n", "a"), Endpoint("n", "b")], 2.0)
+    assert routes.only is None
+    picks = Counter(routes.choose((), now=2.0, chance=n / 20).address for n in range(20))  # type: ignore[union-attr]
+    assert set(picks) == {"a"}, "b has just come"
 
 
-def test_what_is_remembered_of_failures_is_bounded() -> None:
-    router = Router(avoid_s=0.5)
-    for index in range(2000):
-        router.failed(str(index), now=1.0)
-    assert len(router._avoided) == 256
-    endpoints = [Endpoint("old", "0"), Endpoint("new", "1999")]
-    assert {choose(router, endpoints, now=1.0, chance=chance) for chance in (0.0, 0.99)} == {"0"}
+@pytest.mark.parametrize("names", ["", "a"])
+def test_few_endpoints(names: str) -> None:
+    routes = router(names)
+    chosen = routes.choose((), now=0.0, chance=0.5)
+    assert (chosen.address if chosen else "") == names
+    assert routes.choose(names, now=0.0, chance=0.5) is None

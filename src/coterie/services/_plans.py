@@ -1,0 +1,220 @@
+"""What a policy becomes on the calling side: for each method, what its calls use and share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from ..errors import DeadlineExceeded, Outcome, Overloaded
+from ..resilience import (
+    Balancer,
+    Gcra,
+    Limiter,
+    Listener,
+    Policy,
+    PolicyEvent,
+    PolicyEventKind,
+    Quantiles,
+    RetryBudget,
+)
+from ._routing import Router
+from .spec import MethodSpec, ServiceSpec
+
+__all__ = ["Gates", "MethodPlan", "Plans", "too_late"]
+
+T = TypeVar("T")
+
+_LONGEST_S = 86400.0
+"""What a call may take under a policy without a timeout: every call has a deadline."""
+
+
+def too_late(method: MethodSpec, outcome: Outcome) -> DeadlineExceeded:
+    """Return the error for a call whose time was over before or after it began."""
+    when = "before it started" if outcome is Outcome.NOT_APPLIED else "while it ran"
+    return DeadlineExceeded(f"the deadline of {method.target} was over {when}", outcome=outcome)
+
+
+class Gates:
+    """What a call passes before it is made: a rate, and a limit of calls under way."""
+
+    __slots__ = ("limiter", "name", "rate", "tell")
+
+    def __init__(
+        self,
+        name: str,
+        rate: Gcra | None,
+        limiter: Limiter | None,
+        tell: Callable[..., None],
+    ) -> None:
+        self.name = name
+        self.rate = rate
+        self.limiter = limiter
+        self.tell = tell
+
+    async def enter(self, now: float, deadline: float) -> None:
+        """Let a call in, or raise `Overloaded` or `DeadlineExceeded`, both not applied."""
+        if self.rate is not None:
+            wait_s = self.rate.wait_s(now)
+            if wait_s > 0:
+                self.tell(PolicyEventKind.LIMITED)
+                raise Overloaded(f"the rate of {self.name} is used up", retry_after_s=wait_s)
+        if self.limiter is not None:
+            try:
+                await self.limiter.enter(deadline=deadline)
+            except Overloaded:
+                self.tell(PolicyEventKind.SHED)
+                raise
+
+    def leave(self, took_s: float | None, error: BaseException | None) -> None:
+        """End a call that was let in."""
+        if self.limiter is not None:
+            self.limiter.leave(took_s, dropped=isinstance(error, Overloaded | DeadlineExceeded))
+
+
+class MethodPlan:
+    """How one method is called."""
+
+    __slots__ = (
+        "_usual_s",
+        "_usual_until",
+        "attempt_timeout_s",
+        "budget",
+        "gates",
+        "hedge",
+        "key_at",
+        "late",
+        "latency",
+        "managed",
+        "method",
+        "policy",
+        "retry",
+        "router",
+        "tell",
+        "timeout_s",
+    )
+
+    def __init__(
+        self, method: MethodSpec, policy: Policy, router: Router, *, timeout_s: float | None = None
+    ) -> None:
+        self.method = method
+        self.router = router
+        self.policy = policy
+        self.timeout_s: float = timeout_s or policy.timeout_s or _LONGEST_S
+        self.attempt_timeout_s: float = policy.attempt_timeout_s or _LONGEST_S
+        self.retry = policy.retry
+        self.late: Callable[[], DeadlineExceeded] = partial(too_late, method, Outcome.UNKNOWN)
+        self.budget: RetryBudget = RetryBudget()
+        self.gates: Gates | None = None
+        self.hedge = policy.hedge if method.idempotent and not method.streaming else None
+        self.managed: bool = False
+        """Whether there is more to do than to repeat what failed."""
+        self.latency: Quantiles | None = Quantiles() if self.hedge else None
+        self.tell: Callable[..., None] = _tell_nobody
+        self._usual_s = 0.0
+        self._usual_until = 0.0
+        self.key_at: tuple[int, str] | None = None
+        """Position and name of the parameter that the balancer gets as key."""
+
+    def hedge_after_s(self, now: float) -> float | None:
+        """Return after how long an attempt gets company, or None as long as nobody knows what is usual."""
+        hedge, latency = self.hedge, self.latency
+        if hedge is None or latency is None or latency.count < hedge.min_calls:
+            return None
+        if now >= self._usual_until:
+            self._usual_s = max(latency.at(hedge.quantile) or 0.0, hedge.least_s)
+            self._usual_until = now + 0.1
+        return self._usual_s
+
+    def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
+        """Return what a call is about, for balancers that keep keys together."""
+        if self.key_at is None:
+            return None
+        index, name = self.key_at
+        value = args[index] if index < len(args) else kwargs.get(name)
+        return None if value is None else str(value)
+
+
+class Plans:
+    """Builds the plans of one service. Methods whose policies have a part in common share its state:
+    one budget, one limit, one rate, and one breaker for each endpoint."""
+
+    def __init__(
+        self,
+        spec: ServiceSpec,
+        policy_of: Callable[[MethodSpec], Policy],
+        *,
+        timeout_s: float | None = None,
+        new_balancer: Callable[[], Balancer | None] = lambda: None,
+        key: str | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self._spec = spec
+        self._policy_of = policy_of
+        self._timeout_s = timeout_s
+        self._new_balancer = new_balancer
+        self._key = key
+        self._listener = listener
+        self._shared: dict[Any, Any] = {}
+
+    def build(self) -> dict[str, MethodPlan]:
+        """Return the plan of each method by its name. A loop must run."""
+        return {method.name: self._plan(method) for method in self._spec.methods.values()}
+
+    def _plan(self, method: MethodSpec) -> MethodPlan:
+        policy = self._policy_of(method)
+        router = self._share(("breaker", policy.breaker), lambda: self._router(policy))
+        plan = MethodPlan(method, policy, router, timeout_s=self._timeout_s)
+        if self._listener is not None:
+            plan.tell = partial(_tell, self._listener, method.target)
+        if policy.retry is not None:
+            budget = policy.retry.budget
+            plan.budget = self._share(budget, lambda: RetryBudget(budget))
+        plan.managed = bool(policy.rate or policy.limit or plan.hedge or policy.attempt_timeout_s is not None)
+        if policy.rate is not None or policy.limit is not None:
+            plan.gates = self._gates(policy, plan)
+        if self._key is not None:
+            names = [parameter.name for parameter in method.parameters]
+            plan.key_at = (names.index(self._key), self._key) if self._key in names else None
+        return plan
+
+    def _gates(self, policy: Policy, plan: MethodPlan) -> Gates:
+        name, rate, limit, queue = self._spec.name, policy.rate, policy.limit, policy.queue
+        gcra = None if rate is None else self._share(rate, lambda: Gcra(rate))
+        limiter = None
+        if limit is not None:
+            limiter = self._share((limit, queue), lambda: Limiter(limit, queue, name=name))
+        return Gates(name, gcra, limiter, plan.tell)
+
+    def _router(self, policy: Policy) -> Router:
+        tell = None
+        if self._listener is not None:
+            listener, name = self._listener, self._spec.name
+
+            def tell(kind: PolicyEventKind, target: str) -> None:
+                listener(PolicyEvent(kind, name, target))
+
+        return Router(policy.breaker, balancer=self._new_balancer(), tell=tell)
+
+    def _share(self, key: Any, make: Callable[[], T]) -> T:
+        if key not in self._shared:
+            self._shared[key] = make()
+        found: T = self._shared[key]
+        return found
+
+
+def _tell(
+    listener: Listener,
+    name: str,
+    kind: PolicyEventKind,
+    *,
+    target: str = "",
+    attempt: int = 0,
+    detail: object = "",
+) -> None:
+    listener(PolicyEvent(kind, name, target, attempt, str(detail)))
+
+
+def _tell_nobody(
+    kind: PolicyEventKind, *, target: str = "", attempt: int = 0, detail: object = ""
+) -> None: ...

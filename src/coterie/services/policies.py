@@ -1,0 +1,138 @@
+"""Which policy a method is called under, and where each part of it comes from.
+
+In code the nearest policy counts, whole: that of the client, of the method (`@policy`), of the service,
+of the app, or else the default one. `coterie.toml` then replaces single values of it, first for all
+services (`[policy]`), then for one (`[policy.Shop]`), then for one method (`[policy."Shop.buy"]`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from ..errors import InvalidConfiguration
+from ..resilience import Policy
+from .spec import MethodSpec, ServiceSpec
+
+__all__ = ["Effective", "Policies", "idempotent", "policy"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_FIELDS = frozenset(each.name for each in dataclasses.fields(Policy))
+
+
+def idempotent(function: F) -> F:
+    """Say of a service's method that a repeated call does no harm: it has one effect, or the same again.
+
+    Calls of it are repeated and hedged as its policy allows, also when the first may have had its effect.
+    """
+    function.__coterie_idempotent__ = True  # type: ignore[attr-defined]
+    return function
+
+
+def policy(policy: Policy) -> Callable[[F], F]:
+    """Give a service's method a policy of its own."""
+    if not isinstance(policy, Policy):
+        raise InvalidConfiguration(
+            f"@policy takes a Policy, not {policy!r}", hint="write it as @policy(Policy(timeout_s=2.0))"
+        )
+
+    def decorate(function: F) -> F:
+        function.__coterie_policy__ = policy  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effective:
+    """The policy of one method, and by the name of each part (`retry.attempts`) where it comes from."""
+
+    policy: Policy
+    sources: Mapping[str, str]
+
+    def values(self) -> Iterator[tuple[str, Any, str]]:
+        """Return name, value and source of each part."""
+        for name, value in _flat(self.policy):
+            yield name, value, self.sources[name]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policies:
+    """What an app and its configuration file say about policies."""
+
+    app: Policy | None = None
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    """The table `[policy]`: parts of a policy, and tables of them by service and by `Service.method`."""
+    file: str = "coterie.toml"
+
+    def of(self, spec: ServiceSpec, method: MethodSpec, client: Policy | None = None) -> Effective:
+        """Return the policy under which `method` is called; raise `InvalidConfiguration`."""
+        found, source = Policy(), "default"
+        for layer, name in (
+            (client, "app.client(policy=...)"),
+            (method.policy, f"@policy of {method.target}"),
+            (spec.policy, f"@app.service(policy=...) of {spec.name}"),
+            (self.app, "App(policy=...)"),
+        ):
+            if layer is not None:
+                found, source = layer, name
+                break
+        sources = {name: source for name, _ in _flat(found)}
+        for where, values in self._layers(spec, method):
+            before = dict(_flat(found))
+            found = found.overridden(values, where=where)
+            given = set(_names(values))
+            for name, value in _flat(found):
+                if name in given or name not in sources or before.get(name, found) != value:
+                    sources[name] = where
+        return Effective(policy=found, sources=sources)
+
+    def check(self, specs: Mapping[str, ServiceSpec]) -> None:
+        """Raise `InvalidConfiguration` if a table of the file is of no service or method there is."""
+        targets = {method.target for spec in specs.values() for method in spec.methods.values()}
+        known = {*specs, *targets}
+        for name, values in self.overrides.items():
+            if name in _FIELDS:
+                continue
+            if name not in known:
+                near = difflib.get_close_matches(name, [*known, *_FIELDS], n=1)
+                raise InvalidConfiguration(
+                    f"{self.file}: [policy.{_quoted(name)}] is no service, no method and no part of a policy",
+                    hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}",
+                )
+            if not isinstance(values, Mapping):
+                raise InvalidConfiguration(f"{self.file}: [policy.{_quoted(name)}] must be a table")
+
+    def _layers(self, spec: ServiceSpec, method: MethodSpec) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        general = {name: value for name, value in self.overrides.items() if name in _FIELDS}
+        if general:
+            yield f"{self.file} [policy]", general
+        for name in (spec.name, method.target):
+            values = self.overrides.get(name)
+            if isinstance(values, Mapping) and name not in _FIELDS:
+                yield f"{self.file} [policy.{_quoted(name)}]", values
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "." in name else name
+
+
+def _names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _names(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for each in dataclasses.fields(value):
+        part = getattr(value, each.name)
+        if dataclasses.is_dataclass(part):
+            yield from _flat(part, f"{prefix}{each.name}.")
+        else:
+            yield prefix + each.name, part
