@@ -352,3 +352,42 @@ async def test_a_handler_whose_error_cannot_be_sent_is_still_answered(wires: Wir
             assert isinstance(answer, Failed)
             assert (answer.id, answer.code) == (id_, "remote_error")
             assert answer.message[:3] == text[:3]
+
+
+async def test_the_text_of_a_peer_is_escaped_in_the_log(
+    wires: Wires, caplog: pytest.LogCaptureFixture
+) -> None:
+    await wires.listen()
+    raw = await wires.raw()
+    await raw.send(Reject("protocol_error", "bye\nWARNING all is lost\x1b[2J" + "x" * 100_000))
+    await raw.rest()
+    (record,) = [record for record in caplog.records if record.name == "coterie.wire"]
+    text = record.getMessage()
+    assert r"the peer closed the connection: bye\nWARNING all is lost\x1b[2Jxxx" in text
+    assert text.isprintable()
+    assert len(text) < 1000
+
+
+async def test_the_text_of_a_refusal_is_escaped_for_the_caller(wires: Wires) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        raw = Raw(reader, writer)
+        wires.raws.append(raw)
+        await raw.receive()
+        await raw.send(answers.pop(0))
+        if answers:
+            await raw.receive()
+            await raw.send(answers.pop(0))
+
+    answers: list[Any] = [
+        Welcome(VERSION, b"l" * 16, b""),
+        Refused(1, "unavailable", "go\naway\x1b[2J"),
+        Reject("protocol_error", "go\naway\x1b[2J"),
+    ]
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        for _ in range(2):
+            with pytest.raises(Unavailable, match=r"go\\naway\\x1b\[2J"):
+                await call(wires.channel(address))
+        for raw in wires.raws:
+            raw.vanish()

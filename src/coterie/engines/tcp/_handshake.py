@@ -15,7 +15,7 @@ import hashlib
 import hmac
 
 from ...errors import PermissionDenied, ProtocolError
-from .messages import MAGIC, VERSION, Hello, Message, Proof, Reject, Welcome
+from .messages import MAGIC, VERSION, Hello, Message, Proof, Reject, Welcome, printable
 
 __all__ = ["CallerHandshake", "ListenerHandshake"]
 
@@ -48,7 +48,7 @@ class CallerHandshake:
         """
         if isinstance(message, Reject):
             kind = PermissionDenied if message.code == PermissionDenied.code else ProtocolError
-            raise kind(f"the peer refused the connection: {message.message}")
+            raise kind(f"the peer refused the connection: {printable(message.message)}")
         if not isinstance(message, Welcome):
             raise ProtocolError(f"the peer began with {type(message).__name__} and not with a welcome")
         if message.version != VERSION:

@@ -39,6 +39,7 @@ from .messages import (
     Reply,
     Request,
     failure_of,
+    printable,
 )
 from .timers import Deadlines
 
@@ -157,10 +158,11 @@ class CallingConnection(Connection):
 
 
 def _refusal(message: Refused) -> CoterieError:
+    why = f"the peer refused the call: {printable(message.message)}"
     for cls in (Overloaded, DeadlineExceeded):
         if message.code == cls.code:
-            return cls(f"the peer refused the call: {message.message}", outcome=Outcome.NOT_APPLIED)
-    return Unavailable(f"the peer refused the call: {message.message}", outcome=Outcome.NOT_APPLIED)
+            return cls(why, outcome=Outcome.NOT_APPLIED)
+    return Unavailable(why, outcome=Outcome.NOT_APPLIED)
 
 
 class TcpChannel:

@@ -15,7 +15,7 @@ import msgspec
 from ...codec.frames import PREFIX, FrameSplitter
 from ...errors import CoterieError, PermissionDenied, ProtocolError, TooLarge
 from .config import WireConfig
-from .messages import Message, Ping, Pong, Reject, decode, encode
+from .messages import Message, Ping, Pong, Reject, decode, encode, printable
 
 __all__ = ["Connection", "tls_error", "too_large"]
 
@@ -80,7 +80,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self.config.write_buffer_bytes)
         peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else str(peer or "unix")
+        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else printable(str(peer or "unix"))
         self._watchdog = self.loop.call_later(self.config.hello_timeout_s, self._no_hello)
 
     def data_received(self, data: bytes) -> None:
@@ -224,7 +224,7 @@ class Connection(asyncio.Protocol):
             return
         self.reason = reason
         self.judge()
-        _log.warning("the connection with %s is closed: %s", self.peer, reason)
+        _log.warning("the connection with %s is closed: %s", self.peer, printable(str(reason)))
         if self._transport is not None:
             if isinstance(reason, CoterieError) and not self.congested:
                 self.send(Reject(reason.code, reason.message[:500]))
@@ -283,7 +283,7 @@ class Connection(asyncio.Protocol):
         elif type(message) is Pong:
             self.pongs = min(self.pongs + 1, self.pings)  # What was not asked for answers nothing.
         elif type(message) is Reject:
-            raise ProtocolError(f"the peer closed the connection: {message.message}")
+            raise ProtocolError(f"the peer closed the connection: {printable(message.message)}")
         else:
             raise ProtocolError(f"a {type(message).__name__} was not expected here")
 

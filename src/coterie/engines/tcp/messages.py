@@ -38,6 +38,7 @@ __all__ = [
     "failed",
     "failure_of",
     "pack_reply",
+    "printable",
 ]
 
 MAGIC = "coterie"
@@ -226,3 +227,14 @@ def failure_of(message: Failed) -> Failure:
         detail=message.detail,
         traceback=message.traceback,
     )
+
+
+_MAX_SENTENCE = 500
+
+
+def printable(text: str) -> str:
+    """Return `text` of a peer for people: in one line, not long, and without what a terminal obeys."""
+    cut = text if len(text) <= _MAX_SENTENCE else f"{text[:_MAX_SENTENCE]}..."
+    if cut.isprintable():
+        return cut
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
