@@ -115,6 +115,8 @@ class CountsDeletes(MemoryStore):
         return type(page)(page.entries, page.revision, more=page.more or len(page.entries) == limit)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     "broken",
     [
