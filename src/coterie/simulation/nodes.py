@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..engines.system import SystemClock, SystemEntropy
 from ..engines.tcp import TcpWire, WireConfig
-from ..errors import CoterieError, InvalidArgument
+from ..errors import CoterieError, InvalidArgument, Unsupported
 from ..node import Node, NodeConfig, Ports, connect
 from .host import Process
 from .standin import StandIn
@@ -29,9 +29,12 @@ from .standin import StandIn
 if TYPE_CHECKING:
     from ..app import App
 
-__all__ = ["WIRE_PORT", "connected", "load_app", "open_ports", "run_client", "run_node"]
+__all__ = ["WIRE_PORT", "Wrap", "connected", "load_app", "open_ports", "run_client", "run_node"]
 
 WIRE_PORT = 7400
+Wrap = Callable[[Ports], Ports]
+"""Puts something between an app and its ports, to watch what passes."""
+
 _CLUSTER_KEY = "the hosts of one universe"
 _RESTART_S = 0.5
 """How long a service manager waits before it starts a node again that could not start."""
@@ -65,7 +68,9 @@ async def open_ports(engine: StandIn) -> AsyncGenerator[Ports, None]:
         await client.close()
 
 
-async def run_node(engine: StandIn, app: App | str, *, lease_s: float = 3.0, http: str = "off") -> None:
+async def run_node(
+    engine: StandIn, app: App | str, *, lease_s: float = 3.0, http: str = "off", wrap: Wrap | None = None
+) -> None:
     """Run one node until it is told to stop, as `coterie run` does; start it again when it cannot start."""
     loaded = load_app(engine, app)
     stopping = asyncio.Event()
@@ -76,9 +81,11 @@ async def run_node(engine: StandIn, app: App | str, *, lease_s: float = 3.0, htt
     )
     while not stopping.is_set():
         async with open_ports(engine) as ports:
-            node = Node(loaded, config, ports=ports)
+            node = Node(loaded, config, ports=wrap(ports) if wrap else ports)
             try:
                 await node.start()
+            except Unsupported:
+                raise  # No other attempt can succeed.
             except CoterieError:
                 await asyncio.sleep(_RESTART_S)
                 continue
@@ -91,16 +98,19 @@ async def run_node(engine: StandIn, app: App | str, *, lease_s: float = 3.0, htt
 
 @asynccontextmanager
 async def connected(
-    engine: StandIn, app: App | str, *, timeout_s: float | None = None
+    engine: StandIn, app: App | str, *, timeout_s: float | None = None, wrap: Wrap | None = None
 ) -> AsyncGenerator[App, None]:
     """Let the app's handles work in this block, as a caller that is no member."""
     loaded = load_app(engine, app)
     async with open_ports(engine) as ports:
         config = NodeConfig(name=socket.gethostname(), http="off", cluster_key=_CLUSTER_KEY)
         while True:
-            caller = connect(loaded, config=config, ports=ports, timeout_s=timeout_s)
+            used = wrap(ports) if wrap else ports
+            caller = connect(loaded, config=config, ports=used, timeout_s=timeout_s)
             try:
                 await caller.__aenter__()
+            except Unsupported:
+                raise
             except CoterieError:  # The engine is not there yet, or just not there.
                 await asyncio.sleep(_RESTART_S)
                 continue

@@ -13,19 +13,22 @@ results, each after its length, to its standard output.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib
 import importlib.util
 import os
 import pickle
 import random
+import signal
 import struct
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 from ..errors import InvalidArgument
 from .ambient import Substitutes
@@ -33,7 +36,7 @@ from .errors import SimulationError
 from .forks import explore
 from .universe import Request, Result, Scenario, Settings
 
-__all__ = ["Target", "explore_pinned", "main", "run_pinned"]
+__all__ = ["Nursery", "Target", "explore_pinned", "main", "run_pinned"]
 
 _LENGTH = struct.Struct(">Q")
 _NO_RANDOM_ADDRESSES = 0x0040000  # ADDR_NO_RANDOMIZE of personality(2)
@@ -87,15 +90,11 @@ def explore_pinned(
 
     Closing the iterator ends what is under way. Raises `SimulationError` when the nursery fails.
     """
-    order = (target, list(requests), settings or Settings(), jobs)
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
-    command = [sys.executable, *_warning_options(), "-c", f"from {__name__} import main; main()"]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in target.path if path)
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
+    process = _start(target)
     assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes
     try:
         with process.stdin:
-            process.stdin.write(pickle.dumps(order))
+            process.stdin.write(pickle.dumps((target, list(requests), settings or Settings(), jobs)))
         while True:
             found = _read(process.stdout)
             if found is None:
@@ -106,10 +105,75 @@ def explore_pinned(
         if process.wait() != 0:
             raise SimulationError(f"the process that runs the universes ended with {process.returncode}")
     finally:
-        process.stdout.close()
-        if process.poll() is None:
-            process.terminate()
-        process.wait()
+        _end(process)
+
+
+class Nursery:
+    """Runs universes of one target one at a time, without a new interpreter for each.
+
+    with Nursery(target) as nursery:
+        result = nursery.run(Request(seed=7))
+    """
+
+    def __init__(self, target: Target, settings: Settings | None = None) -> None:
+        self._target = target
+        self._settings = settings or Settings()
+
+    def __enter__(self) -> Self:
+        self._process = _start(self._target)
+        self._send((self._target, None, self._settings, 1))
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        _end(self._process)
+
+    def run(self, request: Request) -> Result:
+        """Run one universe. Raises what `Target.resolve` does, and `SimulationError` if the nursery fails."""
+        self._send(request)
+        found = _read(self._process.stdout)
+        if isinstance(found, Exception):
+            raise found
+        if found is None:
+            raise SimulationError(f"the process that runs the universes ended with {self._process.wait()}")
+        result: Result = found
+        return result
+
+    def _send(self, what: object) -> None:
+        # If the nursery is gone, why is found where its answer is read.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.write(pickle.dumps(what))
+            self._process.stdin.flush()
+
+
+def _start(target: Target) -> Any:
+    """Start a nursery. It has a process group of its own, so that Ctrl-C is left to its parent."""
+    environment = {**os.environ, "PYTHONHASHSEED": "0", "TZ": "UTC", "PYTHONUNBUFFERED": "1"}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in target.path if path)
+    command = [sys.executable, *_warning_options(), "-c", f"from {__name__} import main; main()"]
+    return subprocess.Popen(  # noqa: S603
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, process_group=0
+    )
+
+
+def _end(process: Any) -> None:
+    """End a nursery, and the universes that still run in it."""
+    process.stdout.close()
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+    process.wait()
+
+
+def _requests(stream: Any) -> Iterator[Request]:
+    while True:
+        try:
+            yield pickle.load(stream)  # noqa: S301 - from our own parent
+        except EOFError:
+            return
 
 
 def run_pinned(target: Target, request: Request, settings: Settings | None = None) -> Result:
@@ -181,7 +245,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the parent raises it
         _write(results, _portable(error))
         return
-    for result in explore(scenario, requests, settings, jobs=jobs):
+    waiting = _requests(sys.stdin.buffer) if requests is None else requests
+    for result in explore(scenario, waiting, settings, jobs=jobs):
         _write(results, result)
 
 
