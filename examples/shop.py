@@ -4,6 +4,7 @@
     coterie up examples/shop.py --nodes 3                   three nodes on this machine
     coterie call examples/shop.py Shop.restock '{"sku": "tea", "quantity": 10}'
     coterie map scan examples/shop.py stock
+    coterie sim examples/shop.py --universes 200            its promises, held to in 200 universes of faults
 
 Every order has an id that its buyer chose. `Shop.buy` can be repeated with the same order, at any
 node, for as long as the buyer has no answer: it sells once, charges once, and gives the same receipt.
@@ -11,6 +12,8 @@ node, for as long as the buyer has no answer: it sells once, charges once, and g
 
 from __future__ import annotations
 
+import asyncio
+import random
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -160,3 +163,54 @@ class Shop:
             charged=sum(charged),
             owed=sum(order.amount for order in sold),
         )
+
+
+# What follows is for `coterie sim` alone: who uses the shop, and what must hold while faults happen.
+
+shop = app.client(Shop)
+
+ARTICLES = ("tea", "cup")
+
+
+@app.workload
+async def supplier() -> None:
+    """Deliver something."""
+    await shop.restock(random.choice(ARTICLES), random.randint(1, 5))
+
+
+@app.workload(clients=3)
+async def buyer(number: int) -> None:
+    """Order something, and repeat the order until there is an answer."""
+    order = Order(
+        id=f"{number}-{random.getrandbits(48):x}",
+        sku=random.choice(ARTICLES),
+        quantity=random.randint(1, 3),
+        amount=random.choice((0, 100, 250)),
+    )
+    while True:
+        try:
+            receipt = await shop.buy(order)
+        except (SoldOut, Declined):
+            assert await sales.get(order.id) is None, "an order that was refused is in the books"
+            return
+        except CoterieError:
+            await asyncio.sleep(random.random())
+        else:
+            assert receipt == f"receipt-{order.id}"
+            assert await sales.get(order.id) == order, "an order that has a receipt is not in the books"
+            return
+
+
+@app.always
+async def nothing_is_sold_twice() -> None:
+    """What was delivered is on the shelf or sold, and only what was sold is charged."""
+    books = await shop.books()
+    assert books.left >= 0
+    assert books.delivered == books.left + books.sold
+    assert books.charged <= books.owed
+
+
+@app.eventually
+async def the_books_balance() -> bool:
+    """Every sale is charged when the last buyer has an answer."""
+    return (await shop.books()).balanced

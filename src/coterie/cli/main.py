@@ -31,6 +31,7 @@ _COMMANDS = {
     "status": ("status", "Show which nodes run, and how they are."),
     "map": ("maps", "Read and write strong maps."),
     "check-history": ("check_history", "Check a recorded history against a model."),
+    "sim": ("sim", "Try a program in many universes of faults."),
     "lab": ("lab", "Run clusters of real engines on this machine."),
     "config": ("config", "Show each setting and where it came from."),
 }
@@ -71,6 +72,7 @@ _EXAMPLES = """Examples:
   coterie up examples/shop.py --nodes 3
   coterie call examples/shop.py Shop.restock '{"sku": "tea", "quantity": 10}'
   coterie status examples/shop.py --json
+  coterie sim examples/shop.py --universes 200
 """
 
 

@@ -1,0 +1,121 @@
+"""Holds what a notebook has to what every declared block promises. Pure.
+
+* A map is linearizable: each key reads what was last written to it.
+* Transactions are strictly serializable, together with all other reads and writes.
+* A write takes effect once, and a version never changes.
+* A request reaches its handler at most once, and never when its caller was told that it did not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ...history import MODELS, Interval
+from .appends import as_appends
+from .notebook import Call, Notebook
+
+__all__ = ["Broken", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A promise that was not kept; or, if `inconclusive`, of which that cannot be said."""
+
+    promise: str
+    sentence: str
+    witness: tuple[Interval, ...] = ()
+    inconclusive: bool = False
+
+    def text(self) -> str:
+        """Return the witness, an operation a line."""
+        return "\n".join(f"{_span(op)}  {op}" for op in self.witness)
+
+
+def _span(op: Interval) -> str:
+    end = "?" if op.end_ns is None else f"{op.end_ns / 1e9:.3f} s"
+    return f"{op.start_ns / 1e9:9.3f} s to {end:<10}"
+
+
+def judge(notebook: Notebook) -> Broken | None:
+    """Return the first promise that was broken, else the first that is inconclusive, else None."""
+    unsure: Broken | None = None
+    for broken in _all(notebook):
+        if not broken.inconclusive:
+            return broken
+        unsure = unsure or broken
+    if unsure is None and notebook.full:
+        return Broken("evidence", "the universe had more operations than are recorded", inconclusive=True)
+    return unsure
+
+
+def _all(notebook: Notebook) -> Iterator[Broken]:
+    yield from _maps(notebook)
+    yield from _versions(notebook)
+    yield from _transactions(notebook)
+    yield from _calls(notebook.calls)
+
+
+def _maps(notebook: Notebook) -> Iterator[Broken]:
+    verdict = MODELS["map"].decide([noted.interval() for noted in notebook.operations])
+    if verdict.ok:
+        return
+    key = verdict.witness[0].key if verdict.witness else "?"
+    name = str(key).partition("/")[0]
+    yield Broken(
+        f"map {name}",
+        f"the map {name!r} is not linearizable: {verdict.sentence}",
+        verdict.witness,
+        verdict.status == "inconclusive",
+    )
+
+
+def _versions(notebook: Notebook) -> Iterator[Broken]:
+    for sentence in notebook.contradictions:
+        yield Broken("versions", sentence)
+    writes = {str(noted.argument): noted for noted in notebook.operations if noted.f == "put"}
+    writes |= {str(noted.argument[1]): noted for noted in notebook.operations if noted.f == "cas"}
+    for key, known in notebook.versions.items():
+        first: dict[int, int] = {}
+        for version, number in sorted(known.items()):
+            if number and first.setdefault(number, version) != version:
+                label, name = notebook.labels[number], notebook.name(key)
+                wrote = writes.get(label)
+                yield Broken(
+                    "one effect",
+                    f"{name!r} = {label} took effect twice: as version {first[number]} and as {version}",
+                    () if wrote is None else (wrote.interval(),),
+                )
+
+
+def _transactions(notebook: Notebook) -> Iterator[Broken]:
+    if not any(commit.several for commit in notebook.commits):
+        return  # Then it is all said by the single keys: linearizability is local.
+    verdict = MODELS["append"].decide(as_appends(notebook))
+    if not verdict.ok:
+        yield Broken(
+            "transactions",
+            f"transactions are not serializable: {verdict.sentence}",
+            verdict.witness,
+            verdict.status == "inconclusive",
+        )
+
+
+def _calls(calls: Iterable[Call]) -> Iterator[Broken]:
+    for call in calls:
+        witness = (call.interval(), *(ran.interval() for ran in call.handled))
+        if len(call.handled) > 1:
+            where = ", ".join(ran.host for ran in call.handled)
+            yield Broken(
+                "calls",
+                f"one call of {call.key} by {call.host} reached its handler twice: on {where}",
+                witness,
+            )
+        elif call.refused and call.handled:
+            yield Broken(
+                "calls",
+                f"{call.host} was told that its call of {call.key} reached nobody, but {call.target} ran it",
+                witness,
+            )
+        elif call.outcome == "ok" and not call.handled:
+            yield Broken("calls", f"{call.host} got an answer to {call.key} that no handler gave", witness)

@@ -1,0 +1,290 @@
+"""What happened in a universe, as its clients and nodes saw it: the evidence that promises are held to.
+
+Every value that a map is given carries the number of its write from here on, so that no two writes
+are the same and a read says which of them it saw. Nobody in the program sees the numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ...errors import CoterieError, Outcome
+from ...history import NEVER, Interval
+from ...history.operations import show
+from ...ports.store import ABSENT, Commit, Entry, Put
+
+__all__ = ["DELETED", "TAG_BYTES", "Call", "Committed", "Notebook", "Noted", "Seen"]
+
+TAG_BYTES = 8
+DELETED = 0
+"""The number of every deletion."""
+_SHOWN = 40
+"""How many characters of a value are shown."""
+
+
+@dataclass(slots=True, eq=False)
+class Noted:
+    """An operation of one host. `start` and `end` are positions in the order of all that is noted."""
+
+    host: str
+    f: str
+    key: str | None
+    argument: Any
+    start: int
+    start_ns: int
+    result: Any = None
+    outcome: str = "unknown"
+    end: int = NEVER
+    end_ns: int | None = None
+    error: str | None = None
+
+    def interval(self) -> Interval:
+        """Return the operation as the checkers take it."""
+        return Interval(
+            self.host,
+            self.f,
+            self.key,
+            self.argument,
+            self.result,
+            self.outcome,  # type: ignore[arg-type]  # one of the three
+            self.start,
+            NEVER if self.outcome == "unknown" else self.end,
+            self.start_ns,
+            self.end_ns,
+            self.error,
+        )
+
+
+@dataclass(slots=True, eq=False)
+class Call(Noted):
+    """A request to a method of a service. `key` is the method, `handled` is where and when it ran."""
+
+    number: int = 0
+    target: str = ""
+    """The host that it was sent to."""
+    quiet: bool = False
+    """Whether it serves a check of a promise and not the program."""
+    refused: bool = False
+    """Whether the caller was told that it certainly did not reach a handler."""
+    handled: list[Noted] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Committed:
+    """A commit: the versions that it checked, and the numbers of its writes by key."""
+
+    noted: Noted
+    reads: list[tuple[str, int]]
+    writes: list[tuple[str, int]]
+
+    @property
+    def several(self) -> bool:
+        """Whether it is about more than one key."""
+        return len({key for key, _ in (*self.reads, *self.writes)}) > 1
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """A single read, and the version that it saw."""
+
+    noted: Noted
+    key: str
+    version: int
+
+
+class Notebook:
+    """Collects what the recorded stores and wires of one universe report.
+
+    `clock` returns nanoseconds of true time. At most `limit` operations are noted; then `full` is set.
+    """
+
+    def __init__(self, app: str, clock: Callable[[], int], *, limit: int = 500_000) -> None:
+        self.prefix = f"{app}/map/"
+        self.operations: list[Noted] = []
+        """Reads and writes of single entries."""
+        self.commits: list[Committed] = []
+        self.seen: list[Seen] = []
+        self.calls: list[Call] = []
+        self.labels: dict[int, str] = {DELETED: "deleted"}
+        """The text of every write by its number: the value, and the number."""
+        self.versions: dict[str, dict[int, int]] = {}
+        """Which write gave a key which version, as far as anyone has learnt it."""
+        self.contradictions: list[str] = []
+        self.witness: tuple[Interval, ...] = ()
+        """What shows the promise to be broken, once that is known."""
+        self.full = False
+        self.busy = 0
+        """How many operations of clients and handlers of nodes are under way."""
+        self.activity = 0
+        """Rises whenever one of them begins or ends."""
+        self._clock = clock
+        self._limit = limit
+        self._position = 0
+        self._writes = 0
+
+    def _next(self) -> int:
+        self._position += 1
+        return self._position
+
+    # Operations.
+
+    def begin(self, host: str, f: str, key: str | None, argument: Any = None) -> Noted:
+        """Note that `host` begins an operation."""
+        return Noted(host, f, key, argument, self._next(), self._clock())
+
+    def ok(self, noted: Noted, result: Any = None) -> None:
+        """Note that an operation has happened."""
+        noted.result, noted.outcome = result, "ok"
+        noted.end, noted.end_ns = self._next(), self._clock()
+
+    def error(self, noted: Noted, error: BaseException) -> None:
+        """Note that an operation has failed, or that nobody knows."""
+        certain = isinstance(error, CoterieError) and error.outcome is Outcome.NOT_APPLIED
+        noted.outcome = "fail" if certain else "unknown"
+        noted.end, noted.end_ns = self._next(), self._clock()
+        noted.error = type(error).__name__
+
+    def keep(self, noted: Noted) -> bool:
+        """Say whether there is room for another operation, and take it in."""
+        if len(self.operations) >= self._limit:
+            self.full = True
+            return False
+        self.operations.append(noted)
+        return True
+
+    def call(self, host: str, method: str, target: str, *, quiet: bool) -> Call:
+        """Note that `host` calls `method` at `target`."""
+        call = Call(host, "call", method, None, self._next(), self._clock(), target=target, quiet=quiet)
+        call.number = len(self.calls) + 1
+        if len(self.calls) < self._limit:
+            self.calls.append(call)
+        else:
+            self.full = True
+        return call
+
+    def called(self, number: int) -> Call | None:
+        """Return the call with this number."""
+        return self.calls[number - 1] if 0 < number <= len(self.calls) else None
+
+    def enter(self) -> None:
+        """Something of the program is under way."""
+        self.busy += 1
+        self.activity += 1
+
+    def leave(self) -> None:
+        """It is so no more."""
+        self.busy -= 1
+        self.activity += 1
+
+    def heard(self, host: str, since_ns: int) -> bool:
+        """Return whether anything that `host` did was answered since a moment."""
+        return any(
+            noted.host == host and noted.outcome == "ok" and (noted.end_ns or 0) >= since_ns
+            for each in (self.operations, self.calls)
+            for noted in reversed(each)
+        )
+
+    # Values and their numbers.
+
+    def name(self, key: str) -> str:
+        """Return a key of the store as the program knows it: `map/key`."""
+        return key[len(self.prefix) :]
+
+    def tagged(self, put: Put) -> tuple[Put, int]:
+        """Return `put` with its number on it, and the number."""
+        self._writes += 1
+        number = self._writes
+        self.labels[number] = f"{_text(put.value)} (write {number})"
+        return Put(put.key, put.value + number.to_bytes(TAG_BYTES, "big"), put.lease), number
+
+    def learn(self, key: str, version: int, number: int) -> None:
+        """Take note of which write made which version."""
+        known = self.versions.setdefault(key, {})
+        if known.setdefault(version, number) != number:
+            one, other = self.labels[known[version]], self.labels.get(number, "something unknown")
+            self.contradictions.append(
+                f"version {version} of {show(self.name(key))} was {one} and then {other}"
+            )
+
+    def saw(self, entry: Entry) -> tuple[Entry, str]:
+        """Return an entry without its number, and the text of the write that it is from."""
+        number = int.from_bytes(entry.value[-TAG_BYTES:], "big")
+        self.learn(entry.key, entry.version, number)
+        label = self.labels.get(number) or f"{_text(entry.value)} (written by nobody)"
+        return Entry(entry.key, entry.value[:-TAG_BYTES], entry.version, entry.lease), label
+
+    def label(self, key: str, version: int) -> str | None:
+        """Return the text of the write that made a version, or None for no entry; `KeyError` if unknown."""
+        if version == ABSENT:
+            return None
+        number = self.versions[key][version]
+        return None if number == DELETED else self.labels[number]
+
+    # Commits.
+
+    def prepare(self, host: str, commit: Commit) -> tuple[Commit, list[Noted], Committed]:
+        """Note that `host` begins a commit; return what is to be committed in its place."""
+        checks = {check.key: check.version for check in commit.checks if check.key.startswith(self.prefix)}
+        puts: list[Put] = []
+        written: list[tuple[str, int]] = []
+        parts: list[Noted] = []
+        for put in commit.puts:
+            ours = put.key.startswith(self.prefix)
+            tagged, number = self.tagged(put) if ours else (put, 0)
+            puts.append(tagged)
+            if ours:
+                written.append((put.key, number))
+                parts.append(self._write(host, put.key, self.labels[number], checks))
+        for key in commit.deletes:
+            if key.startswith(self.prefix):
+                written.append((key, DELETED))
+                parts.append(self._write(host, key, None, checks))
+        changed = {key for key, _ in written}
+        parts += [self.begin(host, "get", self.name(key)) for key in checks if key not in changed]
+        whole = Committed(self.begin(host, "commit", None), list(checks.items()), written)
+        kept = [part for part in parts if self.keep(part)]
+        if len(kept) == len(parts):
+            self.commits.append(whole)
+        return Commit(tuple(puts), commit.deletes, commit.checks, commit.fences), kept, whole
+
+    def _write(self, host: str, key: str, label: str | None, checks: dict[str, int]) -> Noted:
+        name = self.name(key)
+        if key in checks:
+            try:
+                return self.begin(host, "cas", name, [self.label(key, checks[key]), label])
+            except KeyError:
+                pass  # The program has the version from elsewhere: then it is a write like any other.
+        return self.begin(host, "put", name, label) if label is not None else self.begin(host, "delete", name)
+
+    def committed(self, parts: list[Noted], whole: Committed, revision: int) -> None:
+        """Note that a commit has happened."""
+        for key, number in whole.writes:
+            self.learn(key, revision, number)
+        versions = dict(whole.reads)
+        for part in parts:
+            if part.f == "get":
+                key = self.prefix + (part.key or "")
+                try:
+                    self.ok(part, self.label(key, versions[key]))
+                except KeyError:
+                    part.outcome = "unknown"
+            else:
+                self.ok(part)
+        self.ok(whole.noted)
+
+    def not_committed(self, parts: list[Noted], whole: Committed, error: BaseException) -> None:
+        """Note that a commit has failed, or that nobody knows."""
+        for part in parts:
+            self.error(part, error)
+        self.error(whole.noted, error)
+
+
+def _text(value: bytes) -> str:
+    try:
+        return show(msgspec.msgpack.decode(value), _SHOWN)
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+        return show(repr(value), _SHOWN)

@@ -1,0 +1,95 @@
+"""Small programs, each with what it declares in order or one thing wrong."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+
+from coterie import App, Transaction
+
+idle = App("idle")
+
+# Counts in one step: nothing is wrong.
+right = App("right")
+_right = right.map("counts", int)
+
+
+@right.workload(clients=2, pause_s=0.2)
+async def adds() -> None:
+    await _right.update("a", lambda value: value + 1, default=0)
+
+
+@right.always
+def trivial() -> bool:
+    return True
+
+
+# Reads, and then writes: two clients at once lose an update.
+torn = App("torn")
+_torn = torn.map("counts", int)
+_added = torn.map("added", int)
+
+
+@torn.workload(clients=2, pause_s=0.1)
+async def adds_slowly(number: int) -> None:
+    await _torn.put("a", await _torn.get("a", 0) + 1)
+    await _added.update(str(number), lambda value: value + 1, default=0)
+
+
+@torn.eventually(within_s=5)
+async def nothing_is_lost() -> bool:
+    return await _torn.get("a", 0) == sum([item.value async for item in _added.scan()])
+
+
+# A client that waits for what never comes.
+stuck = App("stuck")
+
+
+@stuck.workload
+async def waits() -> None:
+    await asyncio.Event().wait()
+
+
+# A workload without an end of its own, which nevertheless gets its answers.
+endless = App("endless")
+_endless = endless.map("counts", int)
+
+
+@endless.workload
+async def counts() -> None:
+    for number in count():
+        await _endless.put("a", number)
+        await asyncio.sleep(0.5)
+
+
+# A workload with a bug.
+faulty = App("faulty")
+
+
+@faulty.workload
+async def divides() -> None:
+    await asyncio.sleep(1)
+    _ = 1 // 0
+
+
+# Two entries that only transactions keep equal.
+pairs = App("pairs")
+_pairs = pairs.map("pairs", int)
+
+
+@pairs.transactional
+async def both(txn: Transaction) -> int:
+    one, other = await txn.get(_pairs, "one", 0), await txn.get(_pairs, "other", 0)
+    txn.put(_pairs, "one", one + 1)
+    txn.put(_pairs, "other", other + 1)
+    return one - other
+
+
+@pairs.workload(clients=2, pause_s=0.2)
+async def moves() -> None:
+    assert await both() == 0
+
+
+@pairs.always
+async def the_same() -> None:
+    assert await _pairs.get("one", 0) == await _pairs.get("other", 0)
