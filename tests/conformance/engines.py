@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TypeVar
 
 from coterie.conformance import LogFixture, StoreFixture, WireFixture
 from coterie.engines.memory import MemoryLog, MemoryNetwork, MemoryStore
@@ -15,8 +16,12 @@ from coterie.engines.sqlite import SqliteEngine
 from coterie.engines.sqlite import open_engine as open_sqlite
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.engines.tcp import TcpWire
-from coterie.ports import Clock, Entropy, Log, Store, Wire
+from coterie.node.engines import open_engine
+from coterie.ports import Clock, Engine, Entropy, Log, Store, Wire
 
+from .servers import fresh_name, shared
+
+T = TypeVar("T")
 StoreFactory = Callable[[Path], AbstractAsyncContextManager[StoreFixture]]
 LogFactory = Callable[[Path], AbstractAsyncContextManager[LogFixture]]
 WireFactory = Callable[[Path], AbstractAsyncContextManager[WireFixture]]
@@ -193,6 +198,100 @@ async def sqlite_follower_log(directory: Path) -> AsyncIterator[LogFixture]:
         yield SqliteLogs(clients)
 
 
+class ServerClients:
+    """Engines of one real server: each client is an engine of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.engines: list[Engine] = []
+
+    async def open(self) -> Engine:
+        self.engines.append(await open_engine(self.url, clock=SystemClock(), entropy=SystemEntropy()))
+        return self.engines[-1]
+
+    async def close(self) -> None:
+        for engine in self.engines:
+            await engine.close()
+        self.engines.clear()
+
+
+class ServerStores:
+    """`StoreFixture` of one real server."""
+
+    def __init__(self, clients: ServerClients) -> None:
+        self.clients = clients
+
+    @property
+    def store(self) -> Store:
+        return _offered(self.clients.engines[0].store)
+
+    async def connect(self) -> Store:
+        return _offered((await self.clients.open()).store)
+
+    async def reopen(self) -> Store:
+        await self.clients.close()
+        return await self.connect()
+
+
+class ServerLogs:
+    """`LogFixture` of one real server."""
+
+    def __init__(self, clients: ServerClients) -> None:
+        self.clients = clients
+
+    @property
+    def log(self) -> Log:
+        return _offered(self.clients.engines[0].log)
+
+    async def connect(self) -> Log:
+        return _offered((await self.clients.open()).log)
+
+    async def reopen(self) -> Log:
+        await self.clients.close()
+        return await self.connect()
+
+
+def _offered(port: T | None) -> T:
+    assert port is not None
+    return port
+
+
+@asynccontextmanager
+async def server_clients(url: str) -> AsyncIterator[ServerClients]:
+    clients = ServerClients(url)
+    try:
+        await clients.open()
+        yield clients
+    finally:
+        await clients.close()
+
+
+def server_store(url: Callable[[], str]) -> StoreFactory:
+    @asynccontextmanager
+    async def factory(_directory: Path) -> AsyncIterator[StoreFixture]:
+        async with server_clients(url()) as clients:
+            yield ServerStores(clients)
+
+    return factory
+
+
+def server_log(url: Callable[[], str]) -> LogFactory:
+    @asynccontextmanager
+    async def factory(_directory: Path) -> AsyncIterator[LogFixture]:
+        async with server_clients(url()) as clients:
+            yield ServerLogs(clients)
+
+    return factory
+
+
+def redis_url() -> str:
+    return f"{shared('redis').url}?prefix={fresh_name('conformance')}"
+
+
+def valkey_url() -> str:
+    return f"{shared('valkey').url}?prefix={fresh_name('conformance')}".replace("redis://", "valkey://")
+
+
 class TcpWires:
     """`WireFixture` on loopback or on a Unix socket, with connections that carry anything."""
 
@@ -268,11 +367,15 @@ STORES: Mapping[str, StoreFactory] = {
     "memory": memory_store,
     "sqlite": sqlite_store,
     "sqlite-follower": sqlite_follower_store,
+    "redis": server_store(redis_url),
+    "valkey": server_store(valkey_url),
 }
 LOGS: Mapping[str, LogFactory] = {
     "memory": memory_log,
     "sqlite": sqlite_log,
     "sqlite-follower": sqlite_follower_log,
+    "redis": server_log(redis_url),
+    "valkey": server_log(valkey_url),
 }
 WIRES: Mapping[str, WireFactory] = {"memory": memory_wire, "tcp": tcp_wire, "unix": unix_wire}
 CLOCKS: Mapping[str, ClockFactory] = {"system": system_clock}
@@ -283,6 +386,8 @@ _SEVERAL = frozenset({"several_keys_are_refused"})  # For engines whose commits 
 NOT_PROMISED: Mapping[str, frozenset[str]] = {
     "sqlite-store": _SEVERAL,
     "sqlite-follower-store": _SEVERAL,
+    "redis-store": _SEVERAL,
+    "valkey-store": _SEVERAL,
     "memory-store": frozenset(
         {
             "several_keys_are_refused",

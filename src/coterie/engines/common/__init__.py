@@ -1,0 +1,1 @@
+"""What engines of several kinds share: parts without an opinion on any server."""
