@@ -28,6 +28,8 @@ from .errors import (
     RemoteError,
     Unavailable,
 )
+from .resilience import Hedge, Policy, Retry, deadline
+from .services import idempotent, policy
 from .state import Item, MapChange, StrongMap, Transaction
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "CoterieError",
     "DeadlineExceeded",
     "Fenced",
+    "Hedge",
     "InvalidArgument",
     "Item",
     "MapChange",
@@ -44,10 +47,15 @@ __all__ = [
     "Outcome",
     "Overloaded",
     "PermissionDenied",
+    "Policy",
     "RemoteError",
+    "Retry",
     "StrongMap",
     "Transaction",
     "Unavailable",
+    "deadline",
+    "idempotent",
+    "policy",
 ]
 
 __version__ = "0.1.0.dev0"

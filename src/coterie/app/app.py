@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 
 from ..errors import InvalidConfiguration
 from ..ports.guarantees import Durability
-from ..services import ErrorRegistry, ServiceSpec, describe, make_client
+from ..resilience import Balancer, Policy
+from ..services import ClientSpec, ErrorRegistry, ServiceSpec, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
 from .trials import Promise, Workload, promise, workload
 
@@ -36,11 +37,15 @@ class App:
     `async with app.connect():`.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, policy: Policy | None = None) -> None:
         self.name: str = _checked_name("an app", name)
         self.services: dict[str, ServiceSpec] = {}
         self.clients: dict[str, ServiceSpec] = {}
         """Services that are called, whether or not this app hosts them."""
+        self.tuned: list[ClientSpec] = []
+        """Clients that call a service in a way of their own."""
+        self.policy: Policy | None = policy
+        """What all clients call under where nothing nearer says otherwise."""
         self.maps: dict[str, StrongMap[Any]] = {}
         self.transactions: list[Transactional[..., Any]] = []
         self.errors: ErrorRegistry = ErrorRegistry()
@@ -68,16 +73,21 @@ class App:
     @overload
     def service(self, cls: type[S]) -> type[S]: ...
     @overload
-    def service(self, *, name: str | None = None) -> Callable[[type[S]], type[S]]: ...
-    def service(self, cls: type[S] | None = None, *, name: str | None = None) -> Any:
+    def service(
+        self, *, name: str | None = None, policy: Policy | None = None
+    ) -> Callable[[type[S]], type[S]]: ...
+    def service(
+        self, cls: type[S] | None = None, *, name: str | None = None, policy: Policy | None = None
+    ) -> Any:
         """Declare a service: each public `async def` method of the class can be called from anywhere.
 
         Every node makes one instance, without arguments. If the class is an async context manager, it
-        is entered before the node serves and left after it has drained.
+        is entered before the node serves and left after it has drained. `policy` is what its clients
+        call it under.
         """
 
         def declare(cls: type[S]) -> type[S]:
-            spec = describe(cls, name)
+            spec = describe(cls, name, policy=policy)
             _checked_name("a service", spec.name)
             if spec.name in self.services:
                 raise InvalidConfiguration(f"the app {self.name!r} declares the service {spec.name!r} twice")
@@ -86,8 +96,19 @@ class App:
 
         return declare if cls is None else declare(cls)
 
-    def client(self, cls: type[S]) -> S:
-        """Return a client of a service, typed as the service: calls run wherever the service lives."""
+    def client(
+        self,
+        cls: type[S],
+        *,
+        policy: Policy | None = None,
+        balancer: Balancer | None = None,
+        key: str | None = None,
+    ) -> S:
+        """Return a client of a service, typed as the service: calls run wherever the service lives.
+
+        `policy` counts before those of the service and its methods. `balancer` chooses among the nodes
+        that have the service; it is told the value of the parameter that `key` names.
+        """
         for known in (*self.services.values(), *self.clients.values()):
             if known.cls is cls:
                 spec = known
@@ -95,7 +116,16 @@ class App:
         else:
             spec = describe(cls)
         self.clients[spec.name] = spec
-        return cast("S", make_client(spec))
+        tuned = None
+        if policy is not None or balancer is not None:
+            tuned = ClientSpec(service=spec, policy=policy, balancer=balancer, key=key)
+            self.tuned.append(tuned)
+        elif key is not None:
+            raise InvalidConfiguration(
+                f"the key {key!r} is for a balancer, and there is none",
+                hint="for instance balancer=ConsistentHash()",
+            )
+        return cast("S", make_client(spec, tuned))
 
     def transactional(
         self, function: Callable[Concatenate[Transaction, P], Awaitable[R]], /

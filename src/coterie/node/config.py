@@ -10,7 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ class NodeConfig:
     """How long a silent node stays a member, in seconds."""
     drain_s: float = 30.0
     """How long a node that was told to stop waits for what it accepted, in seconds."""
+    policy: Mapping[str, Any] = field(default_factory=dict)
+    """The table `[policy]` of the file: what replaces values of the policies that the program declares."""
 
     def __post_init__(self) -> None:
         for name in ("listen", "http"):
@@ -113,8 +115,9 @@ class Setting:
 _SECRETS = frozenset({"cluster_key", "http_token"})
 
 OPTIONS: Mapping[str, Option] = {
-    field.name: Option(field.name, float if field.type == "float" else str, field.name in _SECRETS)
-    for field in fields(NodeConfig)
+    each.name: Option(each.name, float if each.type == "float" else str, each.name in _SECRETS)
+    for each in fields(NodeConfig)
+    if each.name != "policy"
 }
 
 
@@ -147,7 +150,7 @@ def resolve(
         settings.append(_parsed(setting))
     values = {setting.option.name: setting.value for setting in settings}
     try:
-        return NodeConfig(**values), settings
+        return NodeConfig(**values, policy=_policy(file, path)), settings
     except InvalidConfiguration as error:
         given = [f"{s.option.name} from {s.source}" for s in settings if s.source != "default"]
         about = [text for text in given if text.split(" ", 1)[0] in error.message]
@@ -168,6 +171,13 @@ def _parsed(setting: Setting) -> Setting:
         ) from None
 
 
+def _policy(file: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+    table = file.get("policy", {})
+    if not isinstance(table, Mapping):
+        raise InvalidConfiguration(f"{path}: policy must be a table, not {table!r}", hint="[policy]")
+    return table
+
+
 def _read_file(path: Path) -> Mapping[str, Any]:
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -176,7 +186,7 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidConfiguration(f"{path} cannot be read: {error}") from error
     for key in content:
-        if key not in OPTIONS:
+        if key not in OPTIONS and key != "policy":
             close = difflib.get_close_matches(key, OPTIONS, n=1)
             raise InvalidConfiguration(
                 f"{path} has an unknown key {key!r}",

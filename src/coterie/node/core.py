@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -11,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..context import Call
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
-from ..services import CallConfig, Channels, Endpoint, ServiceBinding
+from ..resilience import PolicyEvent
+from ..services import CallConfig, Channels, ClientSpec, Endpoint, Plans, Policies, ServiceBinding
 from ..state import MapBinding, Transactional, TransactionBinding
+from ..telemetry import Counter
 from .config import NodeConfig
 from .engines import Ports, check_guarantees, open_ports
 
@@ -45,6 +48,11 @@ class Core:
         self.bindings: dict[object, Any] = {}
         self.root: Call = Call(name, self.bindings)
         self.stack: AsyncExitStack[bool | None] = AsyncExitStack()
+        self.policy_events: Counter = Counter(
+            "coterie_policy_events_total",
+            "What policies did: retry, hedge, open, eject, shed and so on.",
+            ("name", "event"),
+        )
         self._given = ports
 
     async def open(self) -> None:
@@ -87,16 +95,39 @@ class Core:
             prefix = f"{self.app.name}/map/{declared.name}/"
             self.bindings[declared] = MapBinding(store=store, prefix=prefix, entropy=entropy)
         self.bindings[Transactional] = TransactionBinding(store=store, entropy=entropy)
+        specs = {**self.app.clients, **self.app.services}
+        policies = Policies(app=self.app.policy, overrides=self.config.policy)
+        policies.check(specs)
         for spec in (*self.app.services.values(), *self.app.clients.values()):
-            self.bindings[spec] = ServiceBinding(
-                spec,
-                instance=instances.get(spec.name),
-                directory=self.directory,
-                channels=self.channels,
-                errors=self.app.errors,
-                entropy=entropy,
-                config=self.calls,
-            )
+            self.bindings[spec] = self._binding(ClientSpec(service=spec), policies, instances)
+        for client in self.app.tuned:
+            self.bindings[client] = self._binding(client, policies, instances)
+
+    def _binding(
+        self, client: ClientSpec, policies: Policies, instances: Mapping[str, object]
+    ) -> ServiceBinding:
+        spec = client.service
+        plans = Plans(
+            spec,
+            lambda method: policies.of(spec, method, client.policy).policy,
+            timeout_s=self.calls.timeout_s,
+            new_balancer=lambda: copy.deepcopy(client.balancer),
+            key=client.key,
+            listener=self._on_policy,
+        )
+        return ServiceBinding(
+            spec,
+            instance=instances.get(spec.name),
+            directory=self.directory,
+            channels=self.channels,
+            errors=self.app.errors,
+            entropy=self.ports.entropy,
+            config=self.calls,
+            plans=plans,
+        )
+
+    def _on_policy(self, event: PolicyEvent) -> None:
+        self.policy_events.add((event.name, event.kind.value))
 
     async def close(self) -> None:
         """Release everything. Idempotent."""

@@ -263,6 +263,7 @@ class Node:
         core = self._core
         if self._dispatcher is not None:
             yield from self._dispatcher.collect()
+        yield core.policy_events.family()
         yield gauge("coterie_members", "Members that this node sees.", len(core.membership.view.members))
         yield gauge("coterie_node_ready", "Whether the node is ready for traffic.", not self.ready())
         uptime_s = core.ports.clock.monotonic() - self._began

@@ -180,13 +180,16 @@ class Guard:
         idempotent: bool,
         until: float | None,
     ) -> T:
-        attempt = 1
+        attempt, unknown = 1, False
         while True:
             try:
                 return await self._attempt(function, args, kwargs, until)
             except Exception as error:
+                unknown = unknown or not isinstance(error, CoterieError) or error.outcome is Outcome.UNKNOWN
                 pause_s = self._again_s(error, attempt, until, idempotent=idempotent)
                 if pause_s is None:
+                    if unknown and isinstance(error, CoterieError):
+                        error.outcome = Outcome.UNKNOWN  # It is of all attempts.
                     raise
             await asyncio.sleep(pause_s)
             attempt += 1

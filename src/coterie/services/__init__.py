@@ -8,24 +8,32 @@ bindings[spec] = ServiceBinding(...)                   # how this node reaches t
 await shop.buy(order)                                  # in process if it is hosted here, else by the wire
 """
 
+from ._plans import Plans
 from .binding import CallConfig, Channels, Directory, Endpoint, ServiceBinding
-from .client import make_client
+from .client import ClientSpec, make_client
 from .dispatch import Dispatcher, MethodStatistics
+from .policies import Effective, Policies, idempotent, policy
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ParameterSpec, ServiceSpec, describe
 
 __all__ = [
     "CallConfig",
     "Channels",
+    "ClientSpec",
     "Directory",
     "Dispatcher",
+    "Effective",
     "Endpoint",
     "ErrorRegistry",
     "MethodSpec",
     "MethodStatistics",
     "ParameterSpec",
+    "Plans",
+    "Policies",
     "ServiceBinding",
     "ServiceSpec",
     "describe",
+    "idempotent",
     "make_client",
+    "policy",
 ]

@@ -37,6 +37,7 @@ class Pending:
         "plan",
         "retry",
         "tried",
+        "unknown",
         "until",
         "wait_s",
     )
@@ -62,6 +63,8 @@ class Pending:
         """Attempts that reached somebody, the one under way included: what the policy bounds."""
         self.retry = 0
         """Attempts that went before, of any kind: what the other side is told."""
+        self.unknown: bool = False
+        """Whether an attempt that was made may have had an effect."""
         self.tried: list[str] = []
         self.wait_s = 0.005
         """The last pause before it looked for an endpoint again."""
@@ -92,7 +95,18 @@ class Remote:
         self._time = asyncio.get_running_loop().time
 
     async def run(self, call: Pending) -> Any:
-        """Make one attempt after the other, and return the result of the call or raise its error."""
+        """Make one attempt after the other, and return the result of the call or raise its error.
+
+        An error says `not_applied` only if that is true of all attempts.
+        """
+        try:
+            return await self._run(call)
+        except CoterieError as error:
+            if call.unknown:
+                error.outcome = Outcome.UNKNOWN
+            raise
+
+    async def _run(self, call: Pending) -> Any:
         plan = call.plan
         while True:
             peer = await self.find(call)
@@ -138,6 +152,7 @@ class Remote:
             if other is None:
                 return None
             plan.tell(PolicyEventKind.HEDGE, target=other.address)
+            call.unknown = True
             call.again()
             return self._attempt(call, other, call.metadata, timeout_s - (self._time() - began))
 
@@ -230,6 +245,7 @@ class Remote:
             plan.tell(PolicyEventKind.BUDGET_SPENT, target=peer.address, attempt=attempt, detail=error)
             return None
         call.attempt += 1
+        call.unknown = call.unknown or _may_have_worked(error)
         call.again()
         plan.tell(PolicyEventKind.RETRY, target=peer.address, attempt=call.attempt, detail=error)
         call.tried.append(peer.address)
@@ -271,6 +287,10 @@ class Remote:
             hint="start one with `coterie run`, on the same engine",
             outcome=Outcome.NOT_APPLIED,
         )
+
+
+def _may_have_worked(error: Exception) -> bool:
+    return not isinstance(error, CoterieError) or error.outcome is Outcome.UNKNOWN
 
 
 def _is_answer(error: BaseException | None) -> bool:

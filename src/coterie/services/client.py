@@ -5,32 +5,58 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from ..context import current
-from ..errors import NotRunning
+from ..errors import InvalidConfiguration, NotRunning
+from ..resilience import Balancer, Policy
 from .binding import ServiceBinding
 from .spec import MethodSpec, ServiceSpec
 
-__all__ = ["make_client"]
+__all__ = ["ClientSpec", "make_client"]
 
 
-def make_client(spec: ServiceSpec) -> Any:
-    """Return an object with the public methods of the service, to be typed as the service's class."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ClientSpec:
+    """A client that calls a service in a way of its own."""
+
+    service: ServiceSpec
+    policy: Policy | None = None
+    balancer: Balancer | None = None
+    """Each node works with a copy of it."""
+    key: str | None = None
+    """The parameter whose value a balancer gets as the key of a call."""
+
+    def __post_init__(self) -> None:
+        methods = self.service.methods.values()
+        names = {parameter.name for method in methods for parameter in method.parameters}
+        if self.key is not None and self.key not in names:
+            raise InvalidConfiguration(
+                f"no method of {self.service.name} has a parameter {self.key!r} to balance by",
+                hint=f"there are: {', '.join(sorted(names)) or 'none'}",
+            )
+
+
+def make_client(spec: ServiceSpec, client: ClientSpec | None = None) -> Any:
+    """Return an object with the public methods of the service, to be typed as the service's class.
+
+    Its calls go by the binding of `client`, or else of the service.
+    """
     methods = {
-        name: _streaming(spec, method) if method.streaming else _unary(spec, method)
+        name: (_streaming if method.streaming else _unary)(spec, method, client or spec)
         for name, method in spec.methods.items()
     }
     cls = type(f"{spec.name}Client", (), {"__slots__": (), "__doc__": spec.doc, **methods})
     return cls()
 
 
-def _unary(spec: ServiceSpec, method: MethodSpec) -> Any:
+def _unary(spec: ServiceSpec, method: MethodSpec, bound: object) -> Any:
     # Not `async def`: that would be one more coroutine in every call.
     def call(self: object, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
         here = current()
         try:
-            binding: ServiceBinding = here.bindings[spec]
+            binding: ServiceBinding = here.bindings[bound]
         except KeyError:
             raise _undeclared(spec) from None
         return binding.call(method, args, kwargs, here)
@@ -38,11 +64,11 @@ def _unary(spec: ServiceSpec, method: MethodSpec) -> Any:
     return _dressed(call, spec, method)
 
 
-def _streaming(spec: ServiceSpec, method: MethodSpec) -> Any:
+def _streaming(spec: ServiceSpec, method: MethodSpec, bound: object) -> Any:
     async def stream(self: object, *args: Any, **kwargs: Any) -> AsyncGenerator[Any, None]:
         here = current()
         try:
-            binding: ServiceBinding = here.bindings[spec]
+            binding: ServiceBinding = here.bindings[bound]
         except KeyError:
             raise _undeclared(spec) from None
         async for item in binding.stream(method, args, kwargs, here):
