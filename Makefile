@@ -31,6 +31,10 @@ $(DEV): $(RUN)
 $(ENGINES): $(DEV)
 	@echo "Installing real engines to test with (etcd is built, which takes a minute) ..."
 	@$(BIN)/python -m coterie.lab install
+	@$(BIN)/python -m coterie.lab install --tls postgres
+	@# Partitions by network namespaces need these, and root; the tests that do say so where they are missing.
+	@{ command -v nft && command -v ip; } >/dev/null || [ "$$(id -u)" != 0 ] || \
+	  { apt-get update -qq && apt-get install -qq -y nftables iproute2; } || true
 	@touch $@
 
 run: $(RUN) ## Main job: three shop nodes, one killed, the books must balance (ARGS=--serve keeps it up)
