@@ -45,6 +45,7 @@ class PostgresStore:
         self._guarantees = guarantees
         self._gets = Gets(engine)
         self._closed = False
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.news: News = engine.news
         self.watches: set[PostgresWatch] = set()
 

@@ -41,7 +41,7 @@ class PostgresWatch:
         """Up to where everything was read; None before the first snapshot."""
         self._ready: deque[Batch] = deque()
         self._closed = False
-        self._interrupted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._interrupted: asyncio.Future[None] = store.loop.create_future()
 
     def interrupt(self) -> None:
         """Let a waiting `__anext__` look again: the watch or the store was closed."""

@@ -1,0 +1,50 @@
+"""The PostgreSQL store does what the model does. Shorter runs than in memory: each step is a round trip."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+from store_machine import SETTINGS, StoreMachine
+
+from coterie import lab
+from coterie.engines.postgres import PostgresEngine, open_engine
+from coterie.engines.system import SystemClock, SystemEntropy
+from coterie.ports import Store
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    cluster = lab.start("postgres")
+    with asyncio.Runner() as runner:
+        runner.run(cluster.__aenter__())
+        yield cluster.url
+        runner.run(cluster.__aexit__(None, None, None))
+
+
+@pytest.mark.slow
+def test_postgres_does_what_the_model_does(url: str) -> None:
+    numbers = count()
+
+    class PostgresMachine(StoreMachine):
+        """A store of a schema of its own; its time is the server's, so all leases outlive the run."""
+
+        shortest_lease_s = 600.0
+        engine: PostgresEngine
+
+        async def open(self) -> Store:
+            address = f"{url}?schema=machine{next(numbers)}"
+            self.engine = await open_engine(address, clock=SystemClock(), entropy=SystemEntropy())
+            return self.engine.store
+
+        def teardown(self) -> None:
+            self.run(self.engine.close())
+            super().teardown()
+
+    run_state_machine_as_test(
+        PostgresMachine, settings=settings(SETTINGS, max_examples=20, stateful_step_count=30)
+    )
