@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 from coterie.simulation import World
 from coterie.simulation.universe import Inconclusive, Violation
+
+EARLY = random.Random()
+"""As some libraries have one: made while the module is imported, before there is any universe."""
 
 
 async def register() -> None:
@@ -72,6 +76,14 @@ async def fails_an_assertion(world: World) -> None:
     assert world.time == 1, "the time is not 1"
 
 
+async def fails_an_assertion_on_a_host(world: World) -> None:
+    async def host() -> None:
+        assert socket.gethostname() == "b", "this is another host"
+
+    await world.start("a", host)
+    await world.wait("a")
+
+
 async def crashes(world: World) -> None:
     raise KeyError("missing")
 
@@ -107,7 +119,7 @@ async def noisy(world: World) -> None:
 
     async def chat() -> None:
         for _ in range(10):
-            await asyncio.sleep(random.random())
+            await asyncio.sleep(random.random() + EARLY.random())
             name = random.choice(["db", "other"])
             try:
                 async with asyncio.timeout(1):

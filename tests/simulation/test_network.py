@@ -11,7 +11,9 @@ import pytest
 
 from coterie.errors import InvalidArgument
 from coterie.simulation import Conditions, World, run
+from coterie.simulation.network.links import Cut, Link
 from coterie.simulation.network.tcp import GIVE_UP_S, WINDOW
+from coterie.simulation.tape import Tape
 
 
 async def echo_server() -> None:
@@ -395,6 +397,68 @@ def test_a_slow_host_takes_its_time_for_each_step() -> None:
         assert again < 0.01
 
     on_host(body)
+
+
+def test_acknowledgements_that_are_cut_off_give_no_room() -> None:
+    async def body(world: World) -> None:
+        reader, writer = await asyncio.open_connection("b", 80)
+        cuts = world.block({"b"}, {"a"})
+        writer.write(bytes(3 * WINDOW))
+        await asyncio.sleep(10)  # What was sent is read there, but nobody here hears of it.
+        assert writer.transport.get_write_buffer_size() == 2 * WINDOW
+        world.heal(cuts)
+        assert len(await reader.readexactly(3 * WINDOW)) == 3 * WINDOW
+        writer.close()
+
+    on_host(body)
+
+
+def test_connections_beyond_the_backlog_wait_for_a_free_place() -> None:
+    async def body(world: World) -> None:
+        async def busy() -> None:
+            await asyncio.start_server(lambda reader, writer: writer.close(), port=80, backlog=2)
+            await asyncio.sleep(1000)
+
+        await world.start("busy", busy)
+        await asyncio.sleep(0.01)
+        world.pause("busy")
+        tasks = []
+        for _ in range(3):
+            tasks.append(asyncio.create_task(asyncio.open_connection("busy", 80)))
+            await asyncio.sleep(0.1)
+        assert [task.done() for task in tasks] == [True, True, False]
+        world.resume("busy")
+        await asyncio.sleep(2)
+        assert tasks[2].done()
+        for task in tasks:
+            (await task)[1].close()
+
+    on_host(body)
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.00005, 0.0011, 0.0015])
+def test_a_connect_that_is_cancelled_leaves_no_connection_at_either_end(after_s: float) -> None:
+    async def body(world: World) -> None:
+        world.link("a", "b", latency_s=(0.001, 0.001))
+        address = world.host("b").stack.address
+        task = asyncio.create_task(asyncio.open_connection(address, 80))
+        await asyncio.sleep(after_s)
+        task.cancel()
+        await asyncio.sleep(1)
+        assert task.cancelled()
+        assert not world.host("a").stack.endpoints
+        assert not world.host("b").stack.endpoints
+
+    on_host(body)
+
+
+def test_a_datagram_that_is_sent_into_a_cut_is_lost_even_if_the_cut_is_mended_before_it_would_arrive() -> (
+    None
+):
+    link = Link("a", "b", Conditions(latency_s=(1.0, 1.0)), Tape(1).stream("link"))
+    assert link.datagram(5.0, 100) == (6.0,)
+    link.judge([Cut(frozenset("a"), frozenset("b"))])
+    assert link.datagram(5.0, 100) == ()
 
 
 @pytest.mark.parametrize(

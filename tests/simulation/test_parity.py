@@ -7,6 +7,7 @@ import contextlib
 import gc
 import socket
 import ssl
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -341,6 +342,21 @@ def test_servers_that_start_later_and_wait_closed(run: Run) -> None:
         assert not server.is_serving()
         assert server.sockets == ()
         await server.wait_closed()
+
+    run(body)
+
+
+def test_waiting_for_a_closed_server_waits_for_its_connections_from_3_12_on(run: Run) -> None:
+    async def body() -> None:
+        server = await asyncio.start_server(echo, "127.0.0.1", 0)
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await asyncio.sleep(0.01)
+        server.close()
+        waiting = asyncio.create_task(server.wait_closed())
+        await asyncio.sleep(0.01)
+        assert waiting.done() is (sys.version_info < (3, 12))
+        writer.close()
+        await waiting
 
     run(body)
 

@@ -241,6 +241,26 @@ def test_without_a_leader_there_is_no_answer() -> None:
     on_a_host(body)
 
 
+def test_a_write_that_was_applied_by_a_leader_that_is_lost_is_not_answered() -> None:
+    async def body(world: World, engine: StandIn, client: StandInClient) -> None:
+        store: Any = engine.memory.store
+        commit = store.commit
+
+        async def commit_and_fall(change: Commit) -> int:
+            revision: int = await commit(change)
+            engine.lose_leader(1.0)
+            return revision
+
+        store.commit = commit_and_fall
+        with pytest.raises(Unavailable) as caught:
+            await client.store.commit(put("k", b"1"))
+        store.commit = commit
+        assert caught.value.outcome is Outcome.UNKNOWN
+        assert await client.store.get("k") is not None
+
+    on_a_host(body)
+
+
 def test_a_strong_engine_reads_what_was_written_and_a_stale_one_does_not() -> None:
     async def body(world: World, engine: StandIn, client: StandInClient) -> list[bytes | None]:
         seen: list[bytes | None] = []
@@ -264,12 +284,16 @@ def test_a_weak_engine_loses_its_newest_writes_with_the_leader() -> None:
         await asyncio.sleep(5)
         await client.store.commit(put("changed", b"2"))
         await client.store.commit(put("late", b"1"))
+        lease = await client.store.grant(60)
+        await client.store.commit(Commit((Put("leased", b"1", lease),)))
         engine.lose_leader(1.0)
         await asyncio.sleep(2)
         return {entry.key: entry.value for entry in (await client.store.scan("")).entries}
 
-    assert on_a_host(body) == {"early": b"1", "changed": b"2", "late": b"1"}
-    assert on_a_host(body, weak={Weakness.LOST_WRITES}) == {"early": b"1", "changed": b"1"}
+    strong = {"early": b"1", "changed": b"2", "late": b"1", "leased": b"1"}
+    assert on_a_host(body) == strong
+    weak = {"early": b"1", "changed": b"1", "leased": b"1"}
+    assert on_a_host(body, weak={Weakness.LOST_WRITES}) == weak
 
 
 def test_a_client_that_repeats_applies_a_write_twice() -> None:

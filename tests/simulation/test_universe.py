@@ -49,6 +49,8 @@ def test_results_say_what_came_of_a_universe() -> None:
     assert (crashed.verdict, crashed.message) == (Verdict.CRASHED, "KeyError: 'missing'")
     assert "scenarios.py" in crashed.detail
     assert unknown.verdict is Verdict.INCONCLUSIVE
+    there = run_universe(scenarios.fails_an_assertion_on_a_host, Request(seed=1))
+    assert (there.verdict, there.message) == (Verdict.VIOLATED, "this is another host")
 
 
 def test_a_universe_that_never_ends_in_virtual_time_is_ended() -> None:

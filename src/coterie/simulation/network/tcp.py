@@ -37,7 +37,6 @@ class Endpoint:
     __slots__ = (
         "_acked",
         "_blocked",
-        "_boot",
         "_fin_sent",
         "_incoming",
         "_last_arrival_s",
@@ -77,7 +76,6 @@ class Endpoint:
         """Whether its bytes are encrypted: they differ in every run, so only their number is traced."""
         self.on_readable: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
-        self._boot = stack.boots
         self._incoming: deque[tuple[float, bytes]] = deque()
         self._unread: deque[bytes] = deque()
         self._sent = 0
@@ -199,7 +197,7 @@ class Endpoint:
 
     def fail(self, error: OSError) -> None:
         """Break the connection with `error`, at this end."""
-        if self.error is not None or self._boot != self.stack.boots:
+        if self.error is not None or self.closed:
             return
         self.error = error
         self._incoming.clear()
@@ -246,8 +244,8 @@ class Endpoint:
                 break
             self._rto_s, self._stuck_since_s = RTO_S, None
             incoming.popleft()
-            if self.closed or self.error is not None or self._boot != self.stack.boots:
-                if payload or self._boot != self.stack.boots:
+            if self.closed or self.error is not None:
+                if payload:
                     incoming.clear()
                     self._send_reset()
                 continue

@@ -260,8 +260,6 @@ class StreamTransport(FlowControl):
 
     def _force_close(self, error: BaseException | None) -> None:
         # The TLS protocol of asyncio calls this by name.
-        if self._lost:
-            return
         self._buffer.clear()
         self._closing = True
         self._end(error)
