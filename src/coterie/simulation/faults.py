@@ -19,6 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InvalidArgument
+from .network.links import Disturbance
 from .tape import Stream, Tape
 
 if TYPE_CHECKING:
@@ -193,20 +194,12 @@ def _weather(
 ) -> Damaged | None:
     """Change the links of one host, or of all, for a while."""
     victim = stream.choose(names)
-    pairs = [(one, other) for one in (victim,) for other in names if other != one]
-    before = [
-        (pair, world.conditions_between(*pair)) for each in pairs for pair in (each, (each[1], each[0]))
-    ]
-    if not before:
+    pairs = [pair for other in names if other != victim for pair in ((victim, other), (other, victim))]
+    if not pairs:
         return None
-    for one, other in pairs:
-        world.link(one, other, **conditions)
-
-    def undo() -> None:
-        for pair, old in before:
-            world.network.set_conditions(old, pair)
-
-    return Damaged(f"{what} on all links of {victim}", undo)
+    disturbance = Disturbance(frozenset(pairs), conditions)
+    world.network.disturb(disturbance)
+    return Damaged(f"{what} on all links of {victim}", lambda: world.network.settle(disturbance))
 
 
 @fault_class("latency")

@@ -259,8 +259,8 @@ class World:
         self._names((source, target))
         pairs = [(source, target), (target, source)] if both else [(source, target)]
         for pair in pairs:
-            link = self.network.link(self.network.get(pair[0]), self.network.get(pair[1]))
-            self.network.set_conditions(dataclasses.replace(link.conditions, **conditions), pair)
+            before = self.network.undisturbed(pair)
+            self.network.set_conditions(dataclasses.replace(before, **conditions), pair)
         self.note("link", source, target=target, **conditions)
 
     def reset(self, source: str, target: str) -> int:

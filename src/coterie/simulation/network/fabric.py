@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 from collections.abc import Iterable
 from ipaddress import IPv4Address
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from ...errors import InvalidArgument
 from ..loop import VirtualLoop
 from ..tape import Tape
-from .links import LOOPBACK, PERFECT, Conditions, Cut, Link
+from .links import LOOPBACK, PERFECT, Conditions, Cut, Disturbance, Link
 from .stack import Stack
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ class Fabric:
         self._links: dict[tuple[str, str], Link] = {}
         self._own: dict[tuple[str, str], Conditions] = {}
         self._cuts: list[Cut] = []
+        self._disturbances: list[Disturbance] = []
         self.world: Stack = self.attach(loop.world.name, 0)
         loop.world.stack = self.world
 
@@ -63,6 +65,14 @@ class Fabric:
         return found
 
     def _conditions_of(self, pair: tuple[str, str]) -> Conditions:
+        conditions = self.undisturbed(pair)
+        for each in self._disturbances:
+            if pair in each.pairs:
+                conditions = dataclasses.replace(conditions, **each.changes)
+        return conditions
+
+    def undisturbed(self, pair: tuple[str, str]) -> Conditions:
+        """Return the conditions of the link (from, to) but for what faults do to it."""
         if pair in self._own:
             return self._own[pair]
         if pair[0] == pair[1]:
@@ -75,8 +85,22 @@ class Fabric:
             self.conditions = conditions
         else:
             self._own[pair] = conditions
-        for known, link in self._links.items():
-            link.conditions = self._conditions_of(known)
+        self._judge_conditions()
+
+    def disturb(self, disturbance: Disturbance) -> None:
+        """Change conditions until `settle`. Of two disturbances the later one prevails where both reach."""
+        self._disturbances.append(disturbance)
+        self._judge_conditions()
+
+    def settle(self, disturbance: Disturbance) -> None:
+        """End a disturbance; others stay as they are. Idempotent."""
+        if disturbance in self._disturbances:
+            self._disturbances.remove(disturbance)
+        self._judge_conditions()
+
+    def _judge_conditions(self) -> None:
+        for pair, link in self._links.items():
+            link.conditions = self._conditions_of(pair)
 
     def cut(self, cut: Cut) -> None:
         """Let nothing through where `cut` says. Cuts add up."""

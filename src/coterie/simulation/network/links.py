@@ -8,13 +8,14 @@ TCP (RFC 6298). Datagrams are lost, doubled and, by unequal latencies, reordered
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from ...errors import InvalidArgument
 from ..tape import Stream
 
-__all__ = ["LOOPBACK", "PERFECT", "RTO_MAX_S", "RTO_S", "Conditions", "Cut", "Link"]
+__all__ = ["LOOPBACK", "PERFECT", "RTO_MAX_S", "RTO_S", "Conditions", "Cut", "Disturbance", "Link"]
 
 RTO_S = 0.2
 """How long a sender waits for an acknowledgement before it sends again, at first."""
@@ -65,6 +66,14 @@ class Cut:
 
     def severs(self, source: str, target: str) -> bool:
         return source != target and source in self.sources and target in self.targets
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Disturbance:
+    """What a fault changes in the conditions of some links, whatever else is changed at the same time."""
+
+    pairs: frozenset[tuple[str, str]]
+    changes: Mapping[str, Any]
 
 
 class Link:
