@@ -175,13 +175,16 @@ def takes_more_from_who_does_not_read() -> Replacements:
     return {(AcceptedConnection, "pause_writing"): Connection.pause_writing}
 
 
+@mutant(peers.test_replies_to_a_peer_that_never_reads_are_bounded)
+def replies_into_memory() -> Replacements:
+    """What was asked for is answered, however much waits to be read."""
+    return {(AcceptedConnection, "_overfull"): property(lambda self: False)}
+
+
 @mutant(peers.test_a_stream_to_a_reader_that_stops_waits_for_it)
 def streams_into_memory() -> Replacements:
     """A stream goes on although its items wait to be written."""
-
-    async def at_once(self: Connection) -> None: ...
-
-    return {(Connection, "writable"): at_once}
+    return {(Connection, "congested"): property(lambda self: False)}
 
 
 @mutant(drain.test_draining_answers_what_was_accepted)

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from wire_tools import Raw, Wires, call, eventually, framed, packed
 
-from coterie.engines.tcp.messages import Item, Open, Ping, Pong, Reject, Reply, Request
+from coterie.engines.tcp.messages import Failed, Item, Open, Ping, Pong, Reject, Reply, Request
 from coterie.errors import DeadlineExceeded, InvalidConfiguration, Outcome, Unavailable
 
 ONE = msgspec.Raw(b"\x01")
@@ -137,6 +137,46 @@ async def test_from_a_reader_that_stops_nothing_more_is_taken_and_then_it_is_dro
     assert wires.answers.started == before + 20
     await eventually(lambda: len(wires.listener.connections) == 1)
     assert await call(channel, "still") == "still"
+
+
+async def test_replies_to_a_peer_that_never_reads_are_bounded(wires: Wires) -> None:
+    """It has asked for much before it stopped to read. Each call ends all the same, once it reads again."""
+    await wires.listen(write_buffer_bytes=LARGE, max_unread_bytes=4 * LARGE)
+    raw = await wires.raw()
+    (connection,) = wires.listener.connections
+    body = msgspec.Raw(packed(b"x" * LARGE))
+    for index in range(30):
+        await raw.send(Request(index, "wait", 0, body))
+    for index in range(30, 40):
+        await raw.send(Request(index, "fail after", 0, body))
+    await eventually(lambda: wires.answers.started == 40)
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    wires.answers.release.set()
+    await eventually(lambda: not connection.served)
+    assert 4 * LARGE <= connection.unread_bytes < 6 * LARGE
+    raw.writer.transport.resume_reading()  # type: ignore[attr-defined]
+    answers = [cast("Any", await raw.receive()) for _ in range(40)]
+    assert {answer.id for answer in answers} == set(range(40))
+    dropped = [answer for answer in answers if isinstance(answer, Failed) and answer.id < 30]
+    assert len(dropped) >= 15
+    for answer in dropped:
+        assert (answer.code, answer.outcome) == ("overloaded", "unknown")
+        assert "wait for the caller to read" in answer.message
+    await raw.send(Request(50, "echo", 0, ONE))
+    assert await raw.receive() == Reply(50, ONE)
+
+
+async def test_streams_to_a_peer_that_reads_slowly_are_bounded(wires: Wires) -> None:
+    """Also when all of them wait to go on, and may at the same time."""
+    await wires.listen(write_buffer_bytes=LARGE)
+    raw = await wires.raw()
+    (connection,) = wires.listener.connections
+    await raw.send(*(Open(index, "endless", 0, 64, packed_size()) for index in range(30)))
+    most = 0
+    for _ in range(60):
+        assert isinstance(await raw.receive(), Item)
+        most = max(most, connection.unread_bytes)
+    assert LARGE <= most < 4 * LARGE
 
 
 async def round_trips(channel: Any) -> None:

@@ -39,7 +39,7 @@ async def eventually(condition: Callable[[], object]) -> None:
 
 
 class Answers:
-    """Handlers: `echo`, `wait` for the release, `grow` to a size, `fail` with the body, `error`.
+    """Handlers: `echo`, `grow` to a size, `wait` for the release, `fail after` it, `fail` at once, `error`.
 
     Streams: `count`, `endless`, `error`.
     """
@@ -58,8 +58,10 @@ class Answers:
         value = msgspec.msgpack.decode(request.body)
         try:
             match request.target:
-                case "wait":
+                case "wait" | "fail after":
                     await self.release.wait()
+                    if request.target == "fail after":
+                        raise ValueError(str(value))
                 case "grow":
                     value = b"x" * value
                 case "fail":

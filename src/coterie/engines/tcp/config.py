@@ -36,7 +36,9 @@ class WireConfig:
     longest_backoff_s: float = 1.0
     """The longest wait before a connection that failed is tried again."""
     write_buffer_bytes: int = 1024 * 1024
-    """How much may wait to be written before the writer waits."""
+    """How much may wait to be written before the writer waits, and nothing more is read from the peer."""
+    max_unread_bytes: int = 256 * 1024 * 1024
+    """How much may wait for a caller to read it. A reply beyond that is dropped, and the caller told so."""
 
     def __post_init__(self) -> None:
         if not 1024 <= self.max_body_bytes <= 1 << 30:
@@ -45,6 +47,8 @@ class WireConfig:
             )
         if not 1 <= self.max_in_flight <= 1 << 20 or not 1 <= self.credit_items <= 1 << 16:
             raise InvalidConfiguration("max_in_flight and credit_items must be positive and not absurd")
+        if not 1 <= self.write_buffer_bytes <= self.max_unread_bytes:
+            raise InvalidConfiguration("write_buffer_bytes must be at least 1 and at most max_unread_bytes")
         for name in ("connect_timeout_s", "hello_timeout_s", "keepalive_s", "stall_s", "longest_backoff_s"):
             if not 0 < getattr(self, name) <= 3600:
                 raise InvalidConfiguration(

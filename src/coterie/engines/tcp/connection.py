@@ -22,7 +22,8 @@ __all__ = ["Connection", "tls_error", "too_large"]
 _log = logging.getLogger("coterie.wire")
 _HELLO_BYTES = 4096
 _LARGE_BYTES = 65_536
-"""What is larger leaves at once, so that what waits to leave together stays small."""
+_MANY_PARTS = 512
+"""What is larger, or are more, leave at once, so that what waits to leave together stays small."""
 _CLOSING_S = 1.0
 """How long what waits to be written may hold the end of a connection up."""
 _pack = PREFIX.pack
@@ -198,7 +199,7 @@ class Connection(asyncio.Protocol):
         if not out:
             self.loop.call_soon(self.flush)
         out += (head, rest)
-        if len(rest) > _LARGE_BYTES:
+        if len(rest) > _LARGE_BYTES or len(out) > _MANY_PARTS:
             self.flush()
 
     def flush(self) -> None:
@@ -217,6 +218,11 @@ class Connection(asyncio.Protocol):
     def congested(self) -> bool:
         """Whether much waits to be written because the peer does not read."""
         return not self._writable.is_set()
+
+    @property
+    def unread_bytes(self) -> int:
+        """How much waits to be written because the peer does not read."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def abort(self, reason: Exception) -> None:
         """Tell the peer why, if it listens, and close."""

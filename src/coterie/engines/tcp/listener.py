@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -247,6 +247,9 @@ class AcceptedConnection(Connection):
         size = len(body)
         if size > self._max_body_bytes:
             raise too_large(size, self._max_body_bytes)
+        if not self.usable and self._overfull:
+            why = f"the reply of {size} bytes was dropped: {self.unread_bytes} wait for the caller to read"
+            raise Overloaded(why, outcome=Outcome.UNKNOWN)
         self.push(pack_reply(size + REPLY_HEAD_BYTES, 0x93, 5, 0xCF, id_), body)
 
     def _sweep(self, now: float) -> float:
@@ -264,11 +267,20 @@ class AcceptedConnection(Connection):
         elif not isinstance(error, Failure):
             kind = type(error).__qualname__
             error = Failure(RemoteError.code, str(error), detail=msgspec.msgpack.encode(kind))
-        try:
-            self.send(failed(id_, error))
-        except Exception:  # noqa: BLE001 - too large, or not text: the caller must still get an answer
-            message = error.message[:1000].encode("utf-8", "backslashreplace").decode()
-            self.send(Failed(id_, error.code, message, "", error.outcome.value, b"", ""))
+        if not self._overfull:
+            with suppress(Exception):  # Too large, or not text: the caller must still get an answer.
+                self.send(failed(id_, error))
+                return
+        message = error.message[:1000].encode("utf-8", "backslashreplace").decode()
+        self.send(Failed(id_, error.code, message, "", error.outcome.value, b"", ""))
+
+    @property
+    def _overfull(self) -> bool:
+        """Whether so much waits for the caller to read that no more may be added but short notices.
+
+        What is asked for while it does not read is not taken, but what it asked for before can be much.
+        """
+        return self.unread_bytes >= self.config.max_unread_bytes
 
     def _ended(self, id_: int, served: _Served) -> None:
         if self.served.get(id_) is served:
@@ -299,15 +311,16 @@ class AcceptedConnection(Connection):
         try:
             async with aclosing(self._handlers.stream(request)) as items:
                 async for body in items:
-                    while served.credit <= 0:  # A peer may have sent a number below zero.
-                        served.refill = self.loop.create_future()
-                        await served.refill
+                    while served.credit <= 0 or self.congested:
+                        if self.congested:  # Asked again after it: other streams wait for the same.
+                            await self.writable()
+                        else:  # A peer may have sent a number below zero.
+                            served.refill = self.loop.create_future()
+                            await served.refill
                     if len(body) > self._max_body_bytes:
                         raise too_large(len(body), self._max_body_bytes)
                     served.credit -= 1
                     self.send(Item(id_, _Raw(body)))
-                    if self.congested:
-                        await self.writable()
             self.send(End(id_))
         except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
             self._fail(id_, error)

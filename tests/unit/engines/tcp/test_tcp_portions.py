@@ -13,7 +13,7 @@ from coterie.codec.frames import PREFIX, FrameSplitter
 from coterie.engines.system import SystemEntropy
 from coterie.engines.tcp import TcpWire, WireConfig
 from coterie.engines.tcp.listener import AcceptedConnection, TcpListener
-from coterie.engines.tcp.messages import MAGIC, VERSION, Hello, Request, decode, encode
+from coterie.engines.tcp.messages import MAGIC, VERSION, Hello, Reply, Request, decode, encode
 from coterie.engines.tcp.steps import Steps
 from coterie.ports.wire import Handlers
 from coterie.ports.wire import Request as PortRequest
@@ -44,6 +44,9 @@ class Line:
 
     def set_write_buffer_limits(self, high: int) -> None:
         pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
 
     def close(self) -> None:
         pass
@@ -134,6 +137,16 @@ async def test_what_is_left_of_a_lost_connection_is_not_taken() -> None:
         end.connection.connection_lost(None)
         await turns(10)
         assert len(end.asked) == taken
+
+
+async def test_many_answers_do_not_wait_for_each_other() -> None:
+    """All of them end in one turn of the loop; only so many are joined into one write."""
+    async with answering() as end:
+        for number in range(1000):
+            end.connection.send(Reply(number, msgspec.Raw(b"\x01")))
+        assert len(end.line.messages()) > 700
+        await turns(1)
+        assert [message.id for message in end.line.messages()] == list(range(1000))
 
 
 async def test_large_bodies_both_ways_at_once_do_not_stop_each_other() -> None:
