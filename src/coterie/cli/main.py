@@ -34,6 +34,7 @@ _COMMANDS = {
     "sim": ("sim", "Try a program in many universes of faults."),
     "lab": ("lab", "Run clusters of real engines on this machine."),
     "config": ("config", "Show each setting and where it came from."),
+    "policies": ("policies", "Show under which policy each method is called."),
 }
 
 

@@ -61,7 +61,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 COMMANDS = (
-    "run", "up", "call", "status", "config", "map get", "map put", "map delete", "map scan",
+    "run", "up", "call", "status", "config", "policies", "map get", "map put", "map delete", "map scan",
 )  # fmt: skip
 
 
@@ -78,6 +78,28 @@ def test_the_help_lists_commands_and_exit_codes(run: Run) -> None:
     assert ran.code == 0
     for word in ("run", "up", "call", "status", "map", "config", "Exit codes:", "130"):
         assert word in ran.out
+
+
+def test_policies_say_where_each_value_comes_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "quick.py"
+    program.write_text(
+        "from coterie import App, Policy, idempotent\n"
+        "app = App('quick', policy=Policy(timeout_s=2.0))\n"
+        "@app.service\nclass Shop:\n    @idempotent\n    async def buy(self) -> None: ...\n"
+    )
+    (tmp_path / "coterie.toml").write_text('[policy."Shop.buy".retry]\nattempts = 7\n')
+    monkeypatch.chdir(tmp_path)
+    assert "Shop.buy  yes         2          7" in run("policies", "quick.py").out
+    lines = run("policies", "quick.py", "Shop.buy").out.splitlines()
+    told = [line.split(None, 2) for line in lines]
+    assert ["timeout_s", "2", "App(policy=...)"] in told
+    assert ["retry.attempts", "7", 'coterie.toml [policy."Shop.buy"]'] in told
+    (tmp_path / "coterie.toml").write_text("[policy.Shpo]\n")
+    ran = run("policies", "quick.py")
+    assert ran.code == 2
+    assert "did you mean 'Shop'?" in ran.err
 
 
 WRONG = [
