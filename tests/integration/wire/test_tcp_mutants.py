@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+import test_tcp_crowds as crowds
 import test_tcp_drain as drain
 import test_tcp_handshake as handshake
 import test_tcp_hostile as hostile
@@ -146,6 +147,28 @@ def has_no_limit_of_calls() -> Replacements:
         self._max_in_flight = 1 << 40
 
     return {(AcceptedConnection, "__init__"): boundless}
+
+
+def takes_all(self: TcpListener, peer: AcceptedConnection) -> None:
+    self.connections.add(peer)
+
+
+@mutant(crowds.test_connections_beyond_the_limit_are_refused)
+def has_no_limit_of_connections() -> Replacements:
+    """Whoever connects is taken."""
+    return {(TcpListener, "admit"): takes_all}
+
+
+@mutant(crowds.test_a_host_may_have_so_many_handshakes)
+def has_no_limit_of_strangers() -> Replacements:
+    """Any number of peers may keep silent."""
+    return {(TcpListener, "admit"): takes_all}
+
+
+@mutant(crowds.test_a_host_may_have_so_many_handshakes)
+def remembers_strangers() -> Replacements:
+    """Who has said who it is still counts as a stranger."""
+    return {(AcceptedConnection, "established"): Connection.established}
 
 
 @mutant(with_good(hostile.test_garbage, b"\x00\x00\x00\x01\xc1", True))

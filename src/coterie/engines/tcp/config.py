@@ -11,6 +11,14 @@ from ...errors import InvalidConfiguration
 __all__ = ["Address", "WireConfig"]
 
 
+_MOST = {
+    "max_in_flight": 1 << 20,
+    "max_connections": 1 << 20,
+    "max_strangers": 1 << 20,
+    "credit_items": 1 << 16,
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WireConfig:
     """Every bound that the wire keeps. Validated on construction."""
@@ -25,6 +33,10 @@ class WireConfig:
     """The limit of the arguments of a call, of a result, and of an item."""
     max_in_flight: int = 4096
     """How many calls one connection may have under way; more are refused."""
+    max_connections: int = 1024
+    """How many connections a listener has at most; more are refused."""
+    max_strangers: int = 128
+    """How many of them may be in their handshake at once from one host."""
     credit_items: int = 64
     """How many items of a stream may be under way before the reader must have taken some."""
     connect_timeout_s: float = 3.0
@@ -45,8 +57,9 @@ class WireConfig:
             raise InvalidConfiguration(
                 f"max_body_bytes must be between 1024 and 2**30, not {self.max_body_bytes}"
             )
-        if not 1 <= self.max_in_flight <= 1 << 20 or not 1 <= self.credit_items <= 1 << 16:
-            raise InvalidConfiguration("max_in_flight and credit_items must be positive and not absurd")
+        for name, most in _MOST.items():
+            if not 1 <= getattr(self, name) <= most:
+                raise InvalidConfiguration(f"{name} must be between 1 and {most}, not {getattr(self, name)}")
         if not 1 <= self.write_buffer_bytes <= self.max_unread_bytes:
             raise InvalidConfiguration("write_buffer_bytes must be at least 1 and at most max_unread_bytes")
         for name in ("connect_timeout_s", "hello_timeout_s", "keepalive_s", "stall_s", "longest_backoff_s"):

@@ -43,6 +43,9 @@ class Connection(asyncio.Protocol):
         self.loop = loop
         self.config = config
         self.peer = ""
+        """The peer's address, for people."""
+        self.host = ""
+        """The peer's host, or empty for a Unix socket."""
         self.closed = loop.create_future()
         """Done, with the reason, once the connection is lost."""
         self.reason: Exception | None = None
@@ -81,7 +84,10 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
         self._transport.set_write_buffer_limits(high=self.config.write_buffer_bytes)
         peer = transport.get_extra_info("peername")
-        self.peer = f"{peer[0]}:{peer[1]}" if isinstance(peer, tuple) else printable(str(peer or "unix"))
+        if isinstance(peer, tuple):
+            self.host, self.peer = peer[0], f"{peer[0]}:{peer[1]}"
+        else:
+            self.peer = printable(str(peer or "unix"))
         self._watchdog = self.loop.call_later(self.config.hello_timeout_s, self._no_hello)
 
     def data_received(self, data: bytes) -> None:
@@ -164,6 +170,10 @@ class Connection(asyncio.Protocol):
         """The connection is gone: end what was under way on it."""
         raise NotImplementedError
 
+    def worth_a_warning(self) -> bool:
+        """Whether the end of the connection by an error is to be noticed."""
+        return True
+
     # What the two ends use.
 
     @property
@@ -230,7 +240,8 @@ class Connection(asyncio.Protocol):
             return
         self.reason = reason
         self.judge()
-        _log.warning("the connection with %s is closed: %s", self.peer, printable(str(reason)))
+        level = logging.WARNING if self.worth_a_warning() else logging.DEBUG
+        _log.log(level, "the connection with %s is closed: %s", self.peer, printable(str(reason)))
         if self._transport is not None:
             if isinstance(reason, CoterieError) and not self.congested:
                 self.send(Reject(reason.code, reason.message[:500]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from contextlib import aclosing, suppress
 from functools import partial
 from math import inf
@@ -48,6 +49,7 @@ __all__ = ["TcpListener"]
 
 _Raw = msgspec.Raw
 _Task = asyncio.Task
+_WARNINGS_A_SECOND = 10
 _CANCELLED = Failure(RemoteError.code, "the handler was cancelled")
 
 
@@ -98,9 +100,20 @@ class AcceptedConnection(Connection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Not before: a connection whose TLS handshake fails is neither made nor lost.
         super().connection_made(transport)
-        self._listener.connections.add(self)
         if self._listener.closed:
+            self._listener.connections.add(self)
             self.close(Unavailable("the listener was closed", outcome=Outcome.NOT_APPLIED))
+        else:
+            refusal = self._listener.admit(self)
+            if refusal is not None:
+                self.abort(refusal)
+
+    def established(self) -> None:
+        super().established()
+        self._listener.strangers[self.host].discard(self)
+
+    def worth_a_warning(self) -> bool:
+        return self.greeted or self._listener.may_warn()
 
     # Whoever does not read its answers may not ask for more. The caller's end does not do the same:
     # two ends that both wait for the other to read would wait for ever.
@@ -172,7 +185,7 @@ class AcceptedConnection(Connection):
                 self.loop.call_exception_handler({"message": "a datagram handler raised", "exception": error})
 
     def lost(self, reason: Exception) -> None:
-        self._listener.connections.discard(self)
+        self._listener.forget(self)
         self._deadlines.close()
         for served in list(self.served.values()):
             served.cancel()
@@ -347,6 +360,8 @@ class TcpListener:
         self.handlers = handlers
         self.steps = steps
         self.connections: set[AcceptedConnection] = set()
+        self.strangers: defaultdict[str, set[AcceptedConnection]] = defaultdict(set)
+        """Those that are in their handshake, by host."""
         self.draining = False
         self.drained = False
         """Whether a drain has ended: nobody is welcome any more."""
@@ -354,6 +369,8 @@ class TcpListener:
         self._address: Address | None = None
         self._server: asyncio.Server | None = None
         self._idle: asyncio.Future[None] | None = None
+        self._warnings = 0
+        self._warnings_since = -inf
 
     def serve(self, server: asyncio.Server, address: Address) -> None:
         self._server = server
@@ -366,6 +383,35 @@ class TcpListener:
     @property
     def pending(self) -> int:
         return sum(len(connection.served) for connection in self.connections)
+
+    def admit(self, connection: AcceptedConnection) -> Overloaded | None:
+        """Take a new connection; return why it must be refused, if it must."""
+        known, strangers = len(self.connections), self.strangers[connection.host]
+        self.connections.add(connection)
+        if known >= self.config.max_connections:
+            return Overloaded(f"the listener has {known} connections, the most it may")
+        if len(strangers) >= self.config.max_strangers:
+            return Overloaded(
+                f"{len(strangers)} connections of your host are in their handshake, the most that may"
+            )
+        strangers.add(connection)
+        return None
+
+    def forget(self, connection: AcceptedConnection) -> None:
+        """Let go of a connection that is lost."""
+        self.connections.discard(connection)
+        strangers = self.strangers[connection.host]
+        strangers.discard(connection)
+        if not strangers:
+            del self.strangers[connection.host]
+
+    def may_warn(self) -> bool:
+        """Whether one more warning about a stranger may be logged now: few a second, not a flood."""
+        now = self.loop.time()
+        if now >= self._warnings_since + 1:
+            self._warnings, self._warnings_since = 0, now
+        self._warnings += 1
+        return self._warnings <= _WARNINGS_A_SECOND
 
     def check_idle(self) -> None:
         """Tell a drain that waits whether everything has ended."""

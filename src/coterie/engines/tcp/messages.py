@@ -71,7 +71,7 @@ class Proof(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
 
 
 class Reject(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
-    """Why the sender closes the connection: `protocol_error` or `permission_denied`, and a sentence."""
+    """Why the sender closes the connection: the code of an error, and a sentence."""
 
     code: str
     message: str
