@@ -405,6 +405,29 @@ def test_what_escapes_is_refused_with_the_line_that_does_it(do: Any) -> None:
     run(main)
 
 
+def test_a_program_sees_its_own_tasks_only() -> None:
+    seen: dict[str, int] = {}
+
+    async def program(name: str, more: int) -> None:
+        tasks = [asyncio.create_task(asyncio.sleep(100)) for _ in range(more)]
+        await asyncio.sleep(1)
+        seen[name] = len(asyncio.all_tasks())
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def main(world: World) -> None:
+        await world.start("a", program, "a", 1)
+        await world.start("b", program, "b", 2)
+        await world.wait("a")
+        await world.wait("b")
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        assert world.time < 2
+
+    run(main)
+    assert seen == {"a": 2, "b": 3}
+
+
 def test_work_for_threads_runs_at_once() -> None:
     async def main(world: World) -> None:
         assert await asyncio.to_thread(lambda: threading.current_thread().name) == "MainThread"

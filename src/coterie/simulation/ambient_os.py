@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import _thread
+import asyncio
 import os
 import signal
 import socket
@@ -120,8 +121,21 @@ def _signal(original: Any) -> Any:
     return virtual
 
 
+def _all_tasks(original: Any) -> Any:
+    """Make a substitute for `asyncio.all_tasks`: a program must not cancel those of other hosts."""
+
+    def virtual(loop: Any = None) -> Any:
+        running = current_loop()
+        if running is None or loop not in {None, running}:
+            return original(loop)
+        return {task for task in original(running) if getattr(task, "scope", None) is running.scope}
+
+    return virtual
+
+
 def substitute(substitutes: Substitutes) -> None:
     """Add the operating system to `substitutes`."""
+    substitutes.replace(asyncio, "all_tasks", _all_tasks)
     substitutes.replace(os, "urandom", _bytes)
     substitutes.replace(os, "getrandom", _bytes)
     substitutes.replace(os, "getpid", _attribute("pid"))

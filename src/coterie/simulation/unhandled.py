@@ -13,6 +13,9 @@ __all__ = ["describe_task", "describe_waiting", "pending_tasks", "report"]
 
 _log = logging.getLogger("coterie.simulation")
 
+# Taken now, since within hosts `asyncio.all_tasks` tells of those of the host only.
+_all_tasks = asyncio.all_tasks
+
 
 def report(loop: VirtualLoop, context: dict[str, Any]) -> None:
     """Keep what nobody caught, so that the universe can tell of it, and log it as asyncio does."""
@@ -24,7 +27,7 @@ def report(loop: VirtualLoop, context: dict[str, Any]) -> None:
 
 def pending_tasks(loop: VirtualLoop) -> list[asyncio.Task[Any]]:
     """Return the tasks that have not ended, in an order that is the same in every run."""
-    return sorted(asyncio.all_tasks(loop), key=hash)
+    return sorted(_all_tasks(loop), key=hash)
 
 
 def describe_task(task: asyncio.Task[Any]) -> str:
