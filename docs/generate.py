@@ -20,11 +20,12 @@ from tempfile import TemporaryDirectory
 from coterie import errors
 from coterie.engines.memory import MemoryNetwork
 from coterie.engines.memory import open_engine as open_memory
+from coterie.engines.redis import guarantees as redis_guarantees
 from coterie.engines.sqlite import open_engine as open_sqlite
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.engines.tcp import TcpWire
 from coterie.node.config import OPTIONS, NodeConfig
-from coterie.ports import Engine
+from coterie.ports import Engine, LogGuarantees, StoreGuarantees
 
 __all__ = ["out_of_date"]
 
@@ -69,6 +70,19 @@ async def engines(folder: Path) -> list[tuple[str, Engine]]:
     ]
 
 
+def servers() -> list[tuple[str, tuple[StoreGuarantees | None, LogGuarantees | None]]]:
+    """Return what engines promise that need a server, by the settings that decide it."""
+    return [
+        ("`redis:`, `valkey:` with `appendfsync always`", redis({"appendfsync": "always"})),
+        ("`redis:`, `valkey:` with `appendfsync everysec`", redis({"appendfsync": "everysec"})),
+    ]
+
+
+def redis(settings: dict[str, str]) -> tuple[StoreGuarantees, LogGuarantees]:
+    """Return what Redis promises with these settings."""
+    return redis_guarantees.guarantees(*redis_guarantees.durability_of({"appendonly": "yes", **settings}))
+
+
 async def guarantee_tables() -> str:
     """Return what each engine guarantees, port by port."""
     with TemporaryDirectory() as folder:
@@ -77,6 +91,9 @@ async def guarantee_tables() -> str:
         logs = [(name, engine.log.guarantees) for name, engine in opened if engine.log]
         for _, engine in opened:
             await engine.close()
+    for name, (store, log) in servers():
+        stores += [(name, store)] if store else []
+        logs += [(name, log)] if log else []
     network, tcp = MemoryNetwork(), TcpWire(entropy=SystemEntropy())
     wires = [("in memory", network.wire("a").guarantees), ("TCP, Unix socket", tcp.guarantees)]
     await tcp.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ...errors import InvalidConfiguration
@@ -24,7 +24,7 @@ class RedisConfig:
     port: int = 6379
     database: int = 0
     user: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     tls: bool = False
     ca_file: str = ""
     """The certificates to verify the server with; those of the machine when empty."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import replace
 
 from redis.asyncio.connection import Connection
 
@@ -14,10 +13,11 @@ from ...ports.entropy import Entropy
 from ...ports.store import Change
 from .config import RedisConfig
 from .follower import Follower
+from .guarantees import guarantees
 from .link import Link
 from .log import RedisLog
 from .scripts import SWEEP
-from .server import LOG_GUARANTEES, STORE_GUARANTEES, Server, inspect
+from .server import Server, inspect
 from .store import RedisStore
 
 __all__ = ["RedisEngine", "open_engine"]
@@ -54,10 +54,9 @@ class RedisEngine:
             raise
         server = engine._server
         assert server is not None  # noqa: S101 - a link that opened has greeted
-        durability, notes = server.durability, server.notes
-        store, log = STORE_GUARANTEES, LOG_GUARANTEES
-        engine.store = RedisStore(engine, replace(store, durability=durability, notes=store.notes + notes))
-        engine.log = RedisLog(engine, replace(log, durability=durability, notes=log.notes + notes))
+        store, log = guarantees(server.durability, server.notes)
+        engine.store = RedisStore(engine, store)
+        engine.log = RedisLog(engine, log)
         engine._sweeper = asyncio.create_task(engine._sweep(), name="coterie-redis-leases")
         return engine
 

@@ -30,21 +30,23 @@ __all__ = ["connection_error", "demoted", "refusal"]
 
 _BEFORE_IT_BEGAN = ("LOADING", "MASTERDOWN", "NOREPLICAS", "MISCONF", "BUSY", "TRYAGAIN")
 _OF_A_CLUSTER = ("MOVED", "ASK", "CROSSSLOT", "CLUSTERDOWN")
+_RIGHTS = "the user needs all commands of the engine on the keys of its prefix; see ACL SETUSER"
 _OF_LOGINS = ("NOAUTH", "WRONGPASS", "NOPERM")
 
 
 def demoted(error: ResponseError) -> bool:
     """Whether the server says that it is no primary."""
-    return isinstance(error, ReadOnlyError) or "READONLY" in str(error) or "replica" in str(error)
+    return isinstance(error, ReadOnlyError) or str(error).startswith("READONLY")
 
 
 def refusal(error: ResponseError, place: str) -> CoterieError:
     """Return what an error that the server answered with is to a caller."""
     text = str(error)
     if isinstance(error, NoPermissionError | AuthenticationError) or text.startswith(_OF_LOGINS):
-        return PermissionDenied(
-            f"{place} refuses this: {text}", hint="see ACL SETUSER in Redis' documentation"
-        )
+        return PermissionDenied(f"{place} refuses this: {text}", hint=_RIGHTS)
+    if text.startswith("ACL failure in script"):
+        # The rights were looked at when the engine opened. Taken away since, they may end a script halfway.
+        return PermissionDenied(f"{place} refuses this: {text}", hint=_RIGHTS, outcome=Outcome.UNKNOWN)
     if isinstance(error, OutOfMemoryError) or text.startswith("OOM"):
         return Overloaded(f"{place} is out of memory: {text}")
     if demoted(error):

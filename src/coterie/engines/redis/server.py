@@ -8,35 +8,16 @@ from redis.asyncio.connection import Connection
 from redis.exceptions import ResponseError
 
 from ...errors import InvalidConfiguration, Outcome, Unavailable
-from ...ports.guarantees import Consistency, Durability, Scope
-from ...ports.log import LogGuarantees
-from ...ports.store import StoreGuarantees
+from ...ports.guarantees import Durability
 from .config import RedisConfig
+from .guarantees import durability_of
 from .link import ask
 from .scripts import PROBE
 
-__all__ = ["LOG_GUARANTEES", "STORE_GUARANTEES", "Server", "inspect"]
+__all__ = ["Server", "inspect"]
 
 _OLDEST = (7, 0)
 _SETTINGS = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory", "maxmemory-policy")
-_NOTES = (
-    "One primary: promoting a replica loses acknowledged writes.",
-    "Leases follow the server's wall clock.",
-)
-
-STORE_GUARANTEES = StoreGuarantees(
-    engine="redis",
-    consistency=Consistency.LINEARIZABLE,
-    durability=Durability.POWER_LOSS,
-    scope=Scope.NETWORK,
-    min_lease_s=0.1,
-    notes=_NOTES,
-)
-"""With `appendonly yes` and `appendfsync always`; the durability is less with others."""
-
-LOG_GUARANTEES = LogGuarantees(
-    engine="redis", durability=Durability.POWER_LOSS, scope=Scope.NETWORK, notes=_NOTES[:1]
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -82,7 +63,7 @@ async def inspect(connection: Connection, config: RedisConfig) -> Server:
             hint="set maxmemory-policy to noeviction",
         )
     await ask(connection, "EVAL", PROBE.text, 1, f"{{{config.prefix}}}:")
-    durability, notes = _durability(settings, facts)
+    durability, notes = durability_of(settings, aof=facts.get("aof_enabled") == "1")
     identity = f"{facts.get('run_id')} {facts.get('master_replid')}"
     return Server(identity=identity, version=version, durability=durability, notes=notes)
 
@@ -95,22 +76,6 @@ async def _settings(connection: Connection) -> dict[str, str]:
         return {}
     words = [word.decode() for word in answer]
     return dict(zip(words[::2], words[1::2], strict=True))
-
-
-def _durability(settings: dict[str, str], facts: dict[str, str]) -> tuple[Durability, tuple[str, ...]]:
-    if settings.get("appendonly", "yes" if facts.get("aof_enabled") == "1" else "no") != "yes":
-        return Durability.NONE, ("appendonly is off: what was not saved is lost when the server ends.",)
-    synced = settings.get("appendfsync", "")
-    if synced == "always":
-        if settings.get("no-appendfsync-on-rewrite") == "yes":
-            return Durability.PROCESS_CRASH, ("no-appendfsync-on-rewrite is on: a rewrite stops the syncs.",)
-        return Durability.POWER_LOSS, ()
-    if synced == "no":
-        return Durability.PROCESS_CRASH, ("appendfsync is no: a power loss takes the last writes.",)
-    if synced == "everysec":
-        # While a sync is under way the server answers before it writes to the file, for up to two seconds.
-        return Durability.NONE, ("appendfsync is everysec: a crash may take the last two seconds.",)
-    return Durability.NONE, ("CONFIG GET is forbidden, so that appendfsync is taken to be everysec.",)
 
 
 def _facts(info: bytes) -> dict[str, str]:
