@@ -72,10 +72,12 @@ class Fired:
     kind: str
     at_s: float
     duration_s: float
+    """How long it lasted; 0 for what happens in a moment."""
     what: str
 
     def __str__(self) -> str:
-        return f"at {self.at_s:.3f} s, for {self.duration_s:.3f} s: {self.what}"
+        lasting = f", for {self.duration_s:.3f} s" if self.duration_s else ""
+        return f"at {self.at_s:.3f} s{lasting}: {self.what}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,9 @@ class Storm:
         if damaged is None:
             return
         self.counts[fault.kind] += 1
-        self.fired.append(Fired(fault.label, fault.kind, world.time, fault.duration_s, damaged.what))
-        world.note("fault", fault=fault.kind, what=damaged.what, duration_s=fault.duration_s)
+        lasts_s = 0.0 if damaged.undo is None else fault.duration_s
+        self.fired.append(Fired(fault.label, fault.kind, world.time, lasts_s, damaged.what))
+        world.note("fault", fault=fault.kind, what=damaged.what, duration_s=lasts_s)
         if damaged.undo is not None:
             self._undo[fault.label] = damaged.undo
             self._timers.append(world.later(fault.duration_s, lambda: self._heal(fault.label)))

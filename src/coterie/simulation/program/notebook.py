@@ -16,6 +16,7 @@ from ...errors import CoterieError, Outcome
 from ...history import NEVER, Interval
 from ...history.operations import show
 from ...ports.store import ABSENT, Commit, Entry, Put
+from ...ports.wire import Failure
 
 __all__ = ["DELETED", "TAG_BYTES", "Call", "Committed", "Notebook", "Noted", "Seen"]
 
@@ -143,10 +144,10 @@ class Notebook:
 
     def error(self, noted: Noted, error: BaseException) -> None:
         """Note that an operation has failed, or that nobody knows."""
-        certain = isinstance(error, CoterieError) and error.outcome is Outcome.NOT_APPLIED
+        certain = isinstance(error, CoterieError | Failure) and error.outcome is Outcome.NOT_APPLIED
         noted.outcome = "fail" if certain else "unknown"
         noted.end, noted.end_ns = self._next(), self._clock()
-        noted.error = type(error).__name__
+        noted.error = error.code if isinstance(error, Failure) else type(error).__name__
 
     def keep(self, noted: Noted) -> bool:
         """Say whether there is room for another operation, and take it in."""

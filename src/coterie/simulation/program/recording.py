@@ -16,7 +16,7 @@ from ...context import Metadata
 from ...errors import CoterieError, Outcome
 from ...node import Ports
 from ...ports.store import Batch, Change, Commit, Entry, Page, Store, StoreGuarantees, Watch
-from ...ports.wire import Channel, Failure, Handlers, Listener, Request, Wire, WireGuarantees
+from ...ports.wire import Channel, Handlers, Listener, Request, Wire, WireGuarantees
 from .notebook import TAG_BYTES, Call, Notebook, Seen
 
 __all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded"]
@@ -266,9 +266,6 @@ class _RecordedChannel:
         except BaseException as error:
             book.error(call, error)
             call.refused = isinstance(error, CoterieError) and error.outcome is Outcome.NOT_APPLIED
-            if isinstance(error, Failure):  # The method's own answer.
-                call.outcome = "fail" if error.outcome is Outcome.NOT_APPLIED else "unknown"
-                call.error = error.code
             raise
         finally:
             if counted:
