@@ -292,6 +292,10 @@ def valkey_url() -> str:
     return f"{shared('valkey').url}?prefix={fresh_name('conformance')}".replace("redis://", "valkey://")
 
 
+def postgres_url() -> str:
+    return f"{shared('postgres').url}?schema={fresh_name('conformance')}"
+
+
 class TcpWires:
     """`WireFixture` on loopback or on a Unix socket, with connections that carry anything."""
 
@@ -367,6 +371,7 @@ STORES: Mapping[str, StoreFactory] = {
     "memory": memory_store,
     "sqlite": sqlite_store,
     "sqlite-follower": sqlite_follower_store,
+    "postgres": server_store(postgres_url),
     "redis": server_store(redis_url),
     "valkey": server_store(valkey_url),
 }
@@ -374,6 +379,7 @@ LOGS: Mapping[str, LogFactory] = {
     "memory": memory_log,
     "sqlite": sqlite_log,
     "sqlite-follower": sqlite_follower_log,
+    "postgres": server_log(postgres_url),
     "redis": server_log(redis_url),
     "valkey": server_log(valkey_url),
 }
@@ -386,6 +392,7 @@ _SEVERAL = frozenset({"several_keys_are_refused"})  # For engines whose commits 
 NOT_PROMISED: Mapping[str, frozenset[str]] = {
     "sqlite-store": _SEVERAL,
     "sqlite-follower-store": _SEVERAL,
+    "postgres-store": _SEVERAL,
     "redis-store": _SEVERAL,
     "valkey-store": _SEVERAL,
     "memory-store": frozenset(

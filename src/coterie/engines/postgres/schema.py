@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from ...errors import CorruptData, InvalidConfiguration, Unavailable
+from ...errors import CorruptData, InvalidConfiguration, Outcome, Unavailable
 from ...ports.guarantees import Consistency, Durability, Scope
 from ...ports.log import LogGuarantees
 from ...ports.store import StoreGuarantees
@@ -22,6 +22,21 @@ SELECT current_setting('server_version_num')::int AS version, current_setting('s
   current_setting('synchronous_standby_names') AS standbys,
   pg_is_in_recovery() AS standby, current_setting('transaction_read_only') AS read_only,
   to_regclass($1) IS NOT NULL AS made
+"""
+# Several nodes may start at once. Whoever comes second waits for the lock, then sees what the first has made,
+# since each statement sees anew. The lock is one of the transaction, so a pooler does not matter.
+_MAKE = """
+BEGIN ISOLATION LEVEL READ COMMITTED;
+DO $make$ BEGIN
+  PERFORM pg_advisory_xact_lock({key});
+  IF NOT EXISTS (SELECT FROM pg_tables WHERE schemaname = '@' AND tablename = 'meta') THEN
+    IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = '@') THEN
+      CREATE SCHEMA @;
+    END IF;
+    EXECUTE $script${script}$script$;
+  END IF;
+END $make$;
+COMMIT;
 """
 _OLDEST = 140_000
 
@@ -108,9 +123,9 @@ async def prepare(link: Link, config: PostgresConfig, deadline: float) -> Settin
         raise Unavailable(
             f"PostgreSQL at {config.place} takes no writes: it is a standby or read-only",
             hint="name the primary, or all hosts: postgresql://user@host1,host2/database",
+            outcome=Outcome.NOT_APPLIED,
         )
     if not row["made"]:
-        # Several nodes may start at once. The lock is of the transaction, so a pooler does not matter.
         await link.execute(_make(config.schema), deadline)
     [[found]] = await link.ask(f"SELECT format FROM {made}", deadline=deadline)  # noqa: S608 - checked
     if found != FORMAT:
@@ -129,16 +144,4 @@ async def prepare(link: Link, config: PostgresConfig, deadline: float) -> Settin
 
 def _make(schema: str) -> str:
     key = int.from_bytes(schema.encode()[:6], "big")
-    # Within a block of its own, so that whoever comes second finds everything made and does nothing.
-    body = SCHEMA.replace("@", schema)
-    return f"""
-    DO $make$ BEGIN
-      PERFORM pg_advisory_xact_lock({key});
-      IF to_regclass('{schema}.meta') IS NULL THEN
-        IF to_regnamespace('{schema}') IS NULL THEN
-          CREATE SCHEMA {schema};
-        END IF;
-        EXECUTE $script${body}$script$;
-      END IF;
-    END $make$;
-    """
+    return _MAKE.replace("{script}", SCHEMA).replace("{key}", str(key)).replace("@", schema)
