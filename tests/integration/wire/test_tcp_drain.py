@@ -54,7 +54,7 @@ async def test_what_is_answered_at_the_last_moment_still_leaves(wires: Wires) ->
     """The reply is given to the socket before the connection is closed."""
     await wires.listen()
     raw = await wires.raw()
-    await raw.send(Request(1, "wait", 0, ONE), Request(2, "wait", 0, LARGE), Pong())
+    await raw.send(Request(1, "wait", 0, ONE), Request(2, "wait", 0, LARGE))
     await eventually(lambda: wires.answers.started == 2)
     draining = asyncio.ensure_future(wires.listener.drain(20))
     await told(raw)
