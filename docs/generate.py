@@ -20,6 +20,7 @@ from tempfile import TemporaryDirectory
 from coterie import errors
 from coterie.engines.memory import MemoryNetwork
 from coterie.engines.memory import open_engine as open_memory
+from coterie.engines.postgres import schema as postgres
 from coterie.engines.redis import guarantees as redis_guarantees
 from coterie.engines.sqlite import open_engine as open_sqlite
 from coterie.engines.system import SystemClock, SystemEntropy
@@ -72,10 +73,19 @@ async def engines(folder: Path) -> list[tuple[str, Engine]]:
 
 def servers() -> list[tuple[str, tuple[StoreGuarantees | None, LogGuarantees | None]]]:
     """Return what engines promise that need a server, by the settings that decide it."""
+    standbys = postgres.Settings(synchronous_standby_names="ANY 1 (a, b)")
     return [
+        ("`postgresql:`", postgresql(postgres.Settings())),
+        ("`postgresql:` with a majority of synchronous standbys", postgresql(standbys)),
+        ("`postgresql:` with `fsync = off`", postgresql(postgres.Settings(fsync="off"))),
         ("`redis:`, `valkey:` with `appendfsync always`", redis({"appendfsync": "always"})),
         ("`redis:`, `valkey:` with `appendfsync everysec`", redis({"appendfsync": "everysec"})),
     ]
+
+
+def postgresql(settings: postgres.Settings) -> tuple[StoreGuarantees, LogGuarantees]:
+    """Return what PostgreSQL promises with these settings."""
+    return postgres.store_guarantees(settings), postgres.log_guarantees(settings)
 
 
 def redis(settings: dict[str, str]) -> tuple[StoreGuarantees, LogGuarantees]:
