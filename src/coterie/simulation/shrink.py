@@ -2,7 +2,8 @@
 
 Shrinking edits the tape towards calm, and keeps an edit when the universe still breaks the same
 promise. Faults are removed first, by delta debugging (Zeller and Hildebrandt, 2002); then whole
-streams of noise are made calm; then the single draws of the faults that are left.
+streams of noise are made calm; then the single draws of the faults that are left. In the end faults are
+removed together with the noise: a fault may matter only by what it made the links draw after it.
 """
 
 from __future__ import annotations
@@ -67,6 +68,7 @@ def shrink(run: Runner, failing: Result, *, budget: int = 200) -> Shrunk:
     _remove_faults(search)
     _calm_noise(search)
     _calm_draws(search)
+    _remove_faults_with_noise(search)
     return Shrunk(search.best, search.runs)
 
 
@@ -94,6 +96,17 @@ def _calm_noise(search: _Search) -> None:
         if labels and not search.attempt(search.best.edits.calm([kind])) and len(labels) > 1:
             for label in labels:
                 search.attempt(search.best.edits.calm([label]))
+
+
+def _remove_faults_with_noise(search: _Search) -> None:
+    """Remove single faults, alone or with the noise of all links or of everything, until none can go."""
+    removed = True
+    while removed:
+        removed = any(
+            search.attempt(search.best.edits.calm([label, *noise]))
+            for label in _labels_of_faults(search.best)
+            for noise in ((), ("link/*",), _NOISE)
+        )
 
 
 def _calm_draws(search: _Search) -> None:
