@@ -161,10 +161,11 @@ def _start(target: Target) -> Any:
 
 def _end(process: Any) -> None:
     """End a nursery, and the universes that still run in it."""
-    process.stdout.close()
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGTERM)
+    # Only now: while it runs it would complain that nobody reads its results.
+    process.stdout.close()
     process.wait()
 
 
