@@ -201,6 +201,8 @@ def _verdict(progress: Progress) -> str:
 
 
 def _parts(finding: Finding) -> Iterator[tuple[str, list[str]]]:
+    from ..simulation.tracebacks import without_simulator
+
     result = finding.result
     more = len(finding.first.fired) > len(result.fired)
     shrunk = f", of {len(finding.first.fired)} after {finding.runs} runs" if more else ""
@@ -208,7 +210,7 @@ def _parts(finding: Finding) -> Iterator[tuple[str, list[str]]]:
     yield f"Faults ({len(result.fired)}{shrunk})", faults
     if result.detail:
         title = "Witness" if result.verdict == "violated" else "Traceback"
-        yield title, result.detail.rstrip().splitlines()
+        yield title, without_simulator(result.detail).splitlines()
     if result.verdict == "crashed" and result.output:
         yield "Output", result.output.rstrip().splitlines()[-10:]
 

@@ -33,6 +33,7 @@ from .network.links import Conditions
 from .nursery import Target, explore_pinned, run_pinned
 from .shrink import Shrunk, shrink
 from .tape import Edit, Edits, Tape
+from .testing import universe
 from .universe import Inconclusive, Request, Result, Scenario, Settings, Verdict, Violation, run_universe
 from .world import World, run
 
@@ -65,4 +66,5 @@ __all__ = [
     "run_pinned",
     "run_universe",
     "shrink",
+    "universe",
 ]
