@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("scenario", "seeds"),
     [("scenarios.py:noisy", 60), ("scenarios.py:forgetful", 30), ("shop_scenario.py:shop", 20)],
