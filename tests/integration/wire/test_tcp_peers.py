@@ -100,6 +100,8 @@ class Silent:
 
     async def stop(self) -> None:
         self.server.close()
+        for raw in self.wires.raws:  # From Python 3.12 on the server waits for them.
+            raw.vanish()
         await self.server.wait_closed()
 
 

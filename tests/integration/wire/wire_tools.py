@@ -236,7 +236,10 @@ class Certificates:
     @classmethod
     def make(cls, directory: Path, authority: str = "ca") -> Certificates:
         made = cls(directory)
-        made._openssl("req", "-x509", "-nodes", "-subj", f"/CN={authority}", *_NEW_KEY, *made._out("ca"))
+        made._openssl(
+            *("req", "-x509", "-nodes", "-subj", f"/CN={authority}", *_NEW_KEY, *made._out("ca")),
+            *("-addext", "keyUsage=critical,keyCertSign,cRLSign"),  # Which Python 3.13 demands.
+        )
         for name in ("node", "other"):
             made._openssl(
                 *("req", "-x509", "-nodes", "-subj", f"/CN={name}", *_NEW_KEY, *made._out(name)),
