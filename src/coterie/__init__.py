@@ -21,6 +21,7 @@ from .errors import (
     DeadlineExceeded,
     Fenced,
     InvalidArgument,
+    KeyReused,
     NotFound,
     Outcome,
     Overloaded,
@@ -28,7 +29,7 @@ from .errors import (
     RemoteError,
     Unavailable,
 )
-from .resilience import Hedge, Policy, Retry, deadline
+from .resilience import Hedge, Policy, Retry, deadline, idempotency_key
 from .services import idempotent, policy
 from .state import Item, MapChange, StrongMap, Transaction
 
@@ -42,6 +43,7 @@ __all__ = [
     "Hedge",
     "InvalidArgument",
     "Item",
+    "KeyReused",
     "MapChange",
     "NotFound",
     "Outcome",
@@ -54,6 +56,7 @@ __all__ = [
     "Transaction",
     "Unavailable",
     "deadline",
+    "idempotency_key",
     "idempotent",
     "policy",
 ]

@@ -20,6 +20,7 @@ __all__ = [
     "Fenced",
     "InvalidArgument",
     "InvalidConfiguration",
+    "KeyReused",
     "LeaseLost",
     "NotFound",
     "NotRunning",
@@ -114,6 +115,12 @@ class AlreadyExists(Conflict):
     """What was to be created exists already."""
 
     code = "already_exists"
+
+
+class KeyReused(Conflict):
+    """The idempotency key belongs to a call of the same method with other arguments."""
+
+    code = "key_reused"
 
 
 class LeaseLost(CoterieError):

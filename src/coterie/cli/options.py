@@ -52,6 +52,9 @@ _NODE = (
     ),
     click.option("--lease-s", type=float, metavar="SECONDS", help="How long a silent node stays a member."),
     click.option("--drain-s", type=float, metavar="SECONDS", help="How long to finish what was accepted."),
+    click.option(
+        "--replies-s", type=float, metavar="SECONDS", help="How long replies of idempotent calls are kept."
+    ),
 )
 
 

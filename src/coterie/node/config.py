@@ -47,6 +47,8 @@ class NodeConfig:
     """How long a silent node stays a member, in seconds."""
     drain_s: float = 30.0
     """How long a node that was told to stop waits for what it accepted, in seconds."""
+    replies_s: float = 86400.0
+    """How long the replies of idempotent calls are kept at least, in seconds."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """The table `[policy]` of the file: what replaces values of the policies that the program declares."""
 
@@ -67,6 +69,10 @@ class NodeConfig:
             raise InvalidConfiguration(f"lease_s must be between 0.2 and 3600 seconds, not {self.lease_s}")
         if not 0 <= self.drain_s <= 86400:
             raise InvalidConfiguration(f"drain_s must be between 0 and 86400 seconds, not {self.drain_s}")
+        if not 1 <= self.replies_s <= 86400 * 366:
+            raise InvalidConfiguration(
+                f"replies_s must be between 1 and {86400 * 366} seconds (366 days), not {self.replies_s}"
+            )
         if self.cluster_key and len(self.cluster_key) < 16:
             raise InvalidConfiguration("cluster_key must have at least 16 characters")
 

@@ -13,7 +13,16 @@ from ..context import Call
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
 from ..resilience import PolicyEvent
-from ..services import CallConfig, Channels, ClientSpec, Endpoint, Plans, Policies, ServiceBinding
+from ..services import (
+    CallConfig,
+    Channels,
+    ClientSpec,
+    Endpoint,
+    Plans,
+    Policies,
+    ReplyLedger,
+    ServiceBinding,
+)
 from ..state import MapBinding, Transactional, TransactionBinding
 from ..telemetry import Counter
 from .config import NodeConfig
@@ -53,6 +62,8 @@ class Core:
             "What policies did: retry, hedge, open, eject, shed and so on.",
             ("name", "event"),
         )
+        self.ledger: ReplyLedger | None = None
+        """The replies of idempotent methods, from `bind` on."""
         self._given = ports
 
     async def open(self) -> None:
@@ -98,6 +109,16 @@ class Core:
         specs = {**self.app.clients, **self.app.services}
         policies = Policies(app=self.app.policy, overrides=self.config.policy)
         policies.check(specs)
+        if self.ledger is None:
+            self.ledger = ReplyLedger(
+                store,
+                f"{self.app.name}/reply/",
+                errors=self.app.errors,
+                entropy=entropy,
+                retention_s=self.config.replies_s,
+                claim_s=self.config.lease_s,
+            )
+            self.stack.push_async_callback(self.ledger.close)
         for spec in (*self.app.services.values(), *self.app.clients.values()):
             self.bindings[spec] = self._binding(ClientSpec(service=spec), policies, instances)
         for client in self.app.tuned:
@@ -124,6 +145,7 @@ class Core:
             entropy=self.ports.entropy,
             config=self.calls,
             plans=plans,
+            ledger=self.ledger,
         )
 
     def _on_policy(self, event: PolicyEvent) -> None:

@@ -127,6 +127,7 @@ class Node:
             bindings=core.bindings,
             errors=self.app.errors,
             clock=ports.clock,
+            ledger=core.ledger,
         )
         self._listener = await ports.wire.listen(self.config.listen, self._dispatcher.handlers())
         core.stack.push_async_callback(self._listener.close)
@@ -196,6 +197,8 @@ class Node:
             await asyncio.gather(self._http.drain(left_s), self._listener.drain(left_s))
         else:
             await self._listener.drain(left_s)
+        if self._core.ledger is not None:
+            await self._core.ledger.drain(max(0.0, deadline - self._core.ports.clock.monotonic()))
         return self.pending
 
     async def close(self) -> None:
@@ -206,6 +209,8 @@ class Node:
         if self.id:
             try:
                 async with asyncio.timeout(5):
+                    if self._core.ledger is not None:
+                        await self._core.ledger.release()
                     await self._core.membership.leave()
             except (CoterieError, TimeoutError):
                 pass  # The lease ends by itself.
@@ -214,6 +219,8 @@ class Node:
     async def crash(self) -> None:
         """Stop as `kill -9` would, as far as that can be done within a process: nothing is said to anyone."""
         self._closed = True
+        if self._core.ledger is not None:
+            await self._core.ledger.close()
         await self._core.membership.close()
         await self._core.close()
 
@@ -264,6 +271,8 @@ class Node:
         if self._dispatcher is not None:
             yield from self._dispatcher.collect()
         yield core.policy_events.family()
+        if core.ledger is not None:
+            yield core.ledger.events.family()
         yield gauge("coterie_members", "Members that this node sees.", len(core.membership.view.members))
         yield gauge("coterie_node_ready", "Whether the node is ready for traffic.", not self.ready())
         uptime_s = core.ports.clock.monotonic() - self._began

@@ -17,6 +17,7 @@ from .deadlines import check_deadline, deadline, remaining_s
 from .ejection import Ejection, EjectionConfig
 from .events import Listener, PolicyEvent, PolicyEventKind
 from .guard import Guard
+from .keys import idempotency_key
 from .latency import PeakEwma, Quantiles
 from .limit import AdaptiveLimit, AdaptiveLimitConfig
 from .limiter import Limiter
@@ -62,5 +63,6 @@ __all__ = [
     "Weighted",
     "check_deadline",
     "deadline",
+    "idempotency_key",
     "remaining_s",
 ]

@@ -12,6 +12,7 @@ from ._plans import Plans
 from .binding import CallConfig, Channels, Directory, Endpoint, ServiceBinding
 from .client import ClientSpec, make_client
 from .dispatch import Dispatcher, MethodStatistics
+from .ledger import ReplyLedger
 from .policies import Effective, Policies, idempotent, policy
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ParameterSpec, ServiceSpec, describe
@@ -30,6 +31,7 @@ __all__ = [
     "ParameterSpec",
     "Plans",
     "Policies",
+    "ReplyLedger",
     "ServiceBinding",
     "ServiceSpec",
     "describe",

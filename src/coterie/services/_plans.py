@@ -106,7 +106,8 @@ class MethodPlan:
         self.late: Callable[[], DeadlineExceeded] = partial(too_late, method, Outcome.UNKNOWN)
         self.budget: RetryBudget = RetryBudget()
         self.gates: Gates | None = None
-        self.hedge = policy.hedge if method.idempotent and not method.streaming else None
+        # Beside a call whose reply is kept another one would only wait for the first.
+        self.hedge = policy.hedge if method.idempotent and not method.keeps_replies else None
         self.managed: bool = False
         """Whether there is more to do than to repeat what failed."""
         self.latency: Quantiles | None = Quantiles() if self.hedge else None
@@ -170,9 +171,14 @@ class Plans:
         if policy.retry is not None:
             budget = policy.retry.budget
             plan.budget = self._share(budget, lambda: RetryBudget(budget))
-        plan.managed = bool(policy.rate or policy.limit or plan.hedge or policy.attempt_timeout_s is not None)
         if policy.rate is not None or policy.limit is not None:
             plan.gates = self._gates(policy, plan)
+        plan.managed = (
+            method.keeps_replies
+            or plan.gates is not None
+            or plan.hedge is not None
+            or policy.attempt_timeout_s is not None
+        )
         if self._key is not None:
             names = [parameter.name for parameter in method.parameters]
             plan.key_at = (names.index(self._key), self._key) if self._key in names else None

@@ -21,6 +21,7 @@ from ._channels import CallConfig, Channels, Directory
 from ._plans import MethodPlan, Plans, too_late
 from ._remote import FAIR_S, Pending, Remote
 from ._routing import Endpoint
+from .ledger import ReplyLedger
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ServiceSpec
 
@@ -47,12 +48,14 @@ class ServiceBinding:
         entropy: Entropy,
         config: CallConfig | None = None,
         plans: Plans | None = None,
+        ledger: ReplyLedger | None = None,
     ) -> None:
         self.spec = spec
         self._instance = instance
         self._directory = directory
         self._channels = channels
         self._errors = errors
+        self._ledger = ledger
         self._entropy = entropy
         config = config or CallConfig()
         self._patience_s = config.patience_s
@@ -139,7 +142,10 @@ class ServiceBinding:
             else:
                 plan.budget.fresh += 1
                 body, key = method.encode_arguments(arguments), plan.key(args, kwargs)
-                result = await self._remote.run(self._pending(plan, body, _outgoing(here), deadline, key))
+                metadata = _outgoing(here)
+                if method.keeps_replies:
+                    metadata = _keyed(metadata, here.key or self._entropy.identifier())
+                result = await self._remote.run(self._pending(plan, body, metadata, deadline, key))
             took_s = self._time() - began
         except BaseException as error:
             failure = error
@@ -192,11 +198,21 @@ class ServiceBinding:
         arguments = self._isolated(method, arguments)
         function = getattr(self._instance, method.name)
         values = _astuple(arguments)
-        token = CURRENT.set(Call(here.node, here.bindings, deadline, _outgoing(here)))
+        metadata = _outgoing(here)
+        if method.keeps_replies and here.key is not None:
+            metadata = _keyed(metadata, here.key)
+        token = CURRENT.set(Call(here.node, here.bindings, deadline, metadata))
         try:
             names = (parameter.name for parameter in method.parameters)
-            result = await within(function(**dict(zip(names, values, strict=True))), deadline, plan.late)
-            return self._received(method, result)
+            named = dict(zip(names, values, strict=True))
+            if method.keeps_replies and here.key is not None and self._ledger is not None:
+
+                async def make() -> bytes:
+                    return method.result.encode(await function(**named))
+
+                work = self._ledger.run(method, here.key, values, make)
+                return method.decode_result(await within(work, deadline, plan.late))
+            return self._received(method, await within(function(**named), deadline, plan.late))
         except Exception as error:
             judge_outcome(error, self._errors)
             received = self._errors.as_received(error)
@@ -278,9 +294,13 @@ def _problem(method: MethodSpec, name: str, error: InvalidArgument) -> str:
 def _outgoing(here: Call) -> Metadata | None:
     """Return the metadata of the calls that code in `here` makes: what it was called with itself, but its
     own idempotency key and count of attempts."""
-    metadata, key = here.metadata, here.key
-    if metadata is None:
-        return None if key is None else Metadata(idempotency_key=key)
-    if metadata.idempotency_key is key and not metadata.retry:
+    metadata = here.metadata
+    if metadata is None or (metadata.idempotency_key is None and not metadata.retry):
         return metadata
+    return Metadata(metadata.traceparent, None, metadata.causal)
+
+
+def _keyed(metadata: Metadata | None, key: str) -> Metadata:
+    if metadata is None:
+        return Metadata(idempotency_key=key)
     return Metadata(metadata.traceparent, key, metadata.causal)

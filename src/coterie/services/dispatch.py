@@ -19,6 +19,7 @@ from ..ports.clock import Clock
 from ..ports.wire import Handlers, Request
 from ..telemetry import LATENCY_BUCKETS_S, Distribution, Family, Sample
 from .binding import judge_outcome
+from .ledger import ReplyLedger
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ServiceSpec
 
@@ -53,7 +54,7 @@ class MethodStatistics:
 class _Hosted:
     """A method with the instance that answers it, and what is made once for all its calls."""
 
-    __slots__ = ("call", "decode", "encode", "spec", "statistics")
+    __slots__ = ("call", "decode", "encode", "keeps_replies", "spec", "statistics")
 
     def __init__(self, spec: MethodSpec, instance: object) -> None:
         function = getattr(instance, spec.name)
@@ -71,6 +72,7 @@ class _Hosted:
             types: Any = tuple[tuple(parameter.type for parameter in spec.parameters)]  # type: ignore[misc]
             self.decode = msgspec.msgpack.Decoder(types, dec_hook=decode_hook).decode
         self.encode = spec.result.encode
+        self.keeps_replies = spec.keeps_replies
         self.statistics = MethodStatistics()
 
     def decode_any(self, body: Buffer) -> tuple[Any, ...]:
@@ -95,10 +97,12 @@ class Dispatcher:
         bindings: Mapping[object, Any],
         errors: ErrorRegistry,
         clock: Clock | None = None,
+        ledger: ReplyLedger | None = None,
     ) -> None:
         self._node = node
         self._bindings = bindings
         self._errors = errors
+        self._ledger = ledger
         self._loop_time = asyncio.get_running_loop().time
         self._time = self._loop_time if clock is None else clock.monotonic
         self._methods = {
@@ -138,6 +142,9 @@ class Dispatcher:
         scope = asyncio.timeout_at(deadline)
         try:
             async with scope:
+                if hosted.keeps_replies and metadata is not None:
+                    reply = await self._once(hosted, _astuple(arguments), metadata)
+                    return hosted.spec.decode_result(reply)
                 return await hosted.call(*_astuple(arguments))
         except TimeoutError as error:
             if not scope.expired():
@@ -200,6 +207,8 @@ class Dispatcher:
                 arguments = decode(request.body)
             except (msgspec.DecodeError, UnicodeDecodeError):
                 arguments = hosted.decode_any(request.body)
+            if hosted.keeps_replies and request.metadata is not None:
+                return await self._once(hosted, arguments, request.metadata)
             return encode(await hosted.call(*arguments))
         except Exception as error:
             judge_outcome(error, self._errors)
@@ -210,6 +219,17 @@ class Dispatcher:
             statistics.pending -= 1
             statistics.seconds += seconds
             statistics.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+
+    async def _once(self, hosted: _Hosted, arguments: tuple[Any, ...], metadata: Metadata) -> bytes:
+        """Answer a call of an idempotent method with the first reply to its key."""
+        key, ledger = metadata.idempotency_key, self._ledger
+
+        async def work() -> bytes:
+            return hosted.encode(await hosted.call(*arguments))
+
+        return await (
+            work() if key is None or ledger is None else ledger.run(hosted.spec, key, arguments, work)
+        )
 
     async def _stream(self, request: Request) -> AsyncGenerator[bytes, None]:
         hosted = self._methods.get(request.target)

@@ -11,7 +11,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from ..errors import InvalidConfiguration
 from ..resilience import Policy
@@ -24,13 +24,25 @@ F = TypeVar("F", bound=Callable[..., Any])
 _FIELDS = frozenset(each.name for each in dataclasses.fields(Policy))
 
 
-def idempotent(function: F) -> F:
-    """Say of a service's method that a repeated call does no harm: it has one effect, or the same again.
+@overload
+def idempotent(function: F) -> F: ...
+@overload
+def idempotent(*, by_nature: bool = False) -> Callable[[F], F]: ...
+def idempotent(function: Any = None, *, by_nature: bool = False) -> Any:
+    """Say of a service's method that a repeated call does no harm, so that its policy may repeat it.
 
-    Calls of it are repeated and hedged as its policy allows, also when the first may have had its effect.
+    Each call has an idempotency key, made up unless the caller gives one (`idempotency_key`). All calls
+    with the same key have one effect and the first reply, which is kept on the Store.
+
+    A method that reads, or that sets what may as well be set twice, is idempotent `by_nature`: nothing is
+    kept, it is just called again, and it may be hedged.
     """
-    function.__coterie_idempotent__ = True  # type: ignore[attr-defined]
-    return function
+
+    def mark(function: F) -> F:
+        function.__coterie_idempotent__ = "by nature" if by_nature else "kept"  # type: ignore[attr-defined]
+        return function
+
+    return mark if function is None else mark(function)
 
 
 def policy(policy: Policy) -> Callable[[F], F]:

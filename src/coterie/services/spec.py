@@ -11,13 +11,14 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ..codec import Buffer, Codec, codec_for, is_immutable, type_name
+from ..codec import Buffer, Codec, codec_for, encode_hook, is_immutable, type_name
 from ..errors import InvalidArgument, InvalidConfiguration, RemoteError
 from ..resilience import Policy
 
 __all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
 
 _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
+_canonical = msgspec.msgpack.Encoder(enc_hook=encode_hook, order="deterministic").encode
 _UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -58,6 +59,8 @@ class MethodSpec:
     immutable_result: bool
     idempotent: bool = False
     """Whether a repeated call does no harm (`@idempotent`)."""
+    keeps_replies: bool = False
+    """Whether that is because the first reply is kept, and not by the nature of the method."""
     policy: Policy | None = None
     """The policy that the method was given (`@policy`), if any."""
 
@@ -95,6 +98,11 @@ class MethodSpec:
                     message = f"{self.target}: parameter `{parameter.name}`: {problem}"
                     raise InvalidArgument(message) from problem
             raise InvalidArgument(f"{self.target}: {error}") from error
+
+    @staticmethod
+    def canonical(arguments: tuple[Any, ...]) -> bytes:
+        """Return an encoding that is the same for equal arguments, in the order of the parameters."""
+        return _canonical(arguments)
 
     def decode_result(self, body: Buffer) -> Any:
         """Return the result, or the item of a stream, in `body`; raise `RemoteError` if it is none."""
@@ -197,6 +205,11 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
             f"an annotation of {where} cannot be resolved: {error}",
             hint="types of services must be defined at module level",
         ) from error
+    mark = getattr(function, "__coterie_idempotent__", None)
+    if mark is not None and streaming:
+        raise InvalidConfiguration(
+            f"{where} is a stream and cannot be @idempotent", hint="a stream that has begun is never repeated"
+        )
     parameters = _parameters(where, function, hints)
     returns = _result_type(where, hints.get("return", Any), streaming=streaming)
     fields = [(p.name, p.type) if p.required else (p.name, p.type, _default(p.default)) for p in parameters]
@@ -221,7 +234,8 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
             arguments=codec_for(compact),
             arguments_json=codec_for(named),
             result=codec_for(returns),
-            idempotent=getattr(function, "__coterie_idempotent__", False),
+            idempotent=mark is not None,
+            keeps_replies=mark == "kept",
             policy=getattr(function, "__coterie_policy__", None),
         )
     except InvalidConfiguration as error:

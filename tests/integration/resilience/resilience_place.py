@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +13,7 @@ from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.node import Connection, NodeConfig, Ports, connect
 from coterie.testing import Cluster
 
-__all__ = ["calling", "counted"]
+__all__ = ["calling", "counted", "eventually"]
 
 
 @asynccontextmanager
@@ -46,3 +47,10 @@ def counted(connection: Connection) -> Counter[str]:
         assert isinstance(sample.value, int | float)
         found[sample.labels[1]] += int(sample.value)
     return found
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until `condition()` is true."""
+    async with asyncio.timeout(10):
+        while not condition():
+            await asyncio.sleep(0.002)
