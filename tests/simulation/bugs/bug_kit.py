@@ -11,12 +11,8 @@ from typing import Any
 
 from coterie.history import Recorder, check
 from coterie.simulation import Inconclusive, Violation, World
-from coterie.simulation.faults import CLASSES
 
 PORT = 80
-
-KEEPS_MEMORY = tuple(name for name in CLASSES if name not in {"kill", "crash"})
-"""The faults after which a process still has what it had in memory."""
 
 
 class NoAnswer(Exception):
@@ -66,11 +62,9 @@ def recorder_of(world: World) -> Recorder:
     return Recorder(lambda: round(world.time * 1e9))
 
 
-async def weather(
-    world: World, duration_s: float, *, hosts: Iterable[str] | None = None, classes: Iterable[str] = CLASSES
-) -> None:
-    """Let faults happen for `duration_s`, then let the dust settle."""
-    async with world.storm(duration_s, hosts=hosts, classes=classes):
+async def weather(world: World, duration_s: float, *, hosts: Iterable[str] | None = None) -> None:
+    """Let faults of all classes happen to `hosts` (all there are) for `duration_s`; let the dust settle."""
+    async with world.storm(duration_s, hosts=hosts):
         await asyncio.sleep(duration_s)
     await asyncio.sleep(5.0)
 

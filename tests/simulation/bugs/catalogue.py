@@ -9,21 +9,13 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from coterie.simulation import (
-    Request,
-    Result,
-    Shrunk,
-    Target,
-    Verdict,
-    explore_pinned,
-    run_forked,
-    shrink,
-)
+from coterie.simulation import Request, Result, Shrunk, Target, Verdict, explore_pinned, shrink
+from coterie.simulation.nursery import Nursery
 
 __all__ = ["CLASSICS", "MOST_UNIVERSES", "PAGE", "Classic", "Found", "hunt", "row", "target", "universes"]
 
@@ -54,9 +46,9 @@ class Found:
 
 def _classic(path: Path) -> Classic:
     text = ast.get_docstring(ast.parse(path.read_text())) or ""
-    title, _, _ = text.partition("\n\n")
-    _, _, repair = text.partition("\nRepair: ")
-    return Classic(path.stem, *(" ".join(each.split()) for each in (title, repair)))
+    title = " ".join(text.partition("\n\n")[0].split())
+    repair = " ".join(text.partition("\nRepair: ")[2].split())
+    return Classic(path.stem, title, repair[:1].upper() + repair[1:])
 
 
 CLASSICS = tuple(
@@ -70,26 +62,28 @@ def target(name: str, program: str) -> Target:
     return Target(f"{FOLDER / name}.py:{program}")
 
 
-def universes(name: str, program: str, count: int, *, jobs: int) -> Iterator[Result]:
+def universes(name: str, program: str, count: int, *, jobs: int) -> Generator[Result, None, None]:
     """Run universes of one program; with one job in the order of their seeds."""
     requests = [Request(seed=seed) for seed in range(count)]
-    with closing(explore_pinned(target(name, program), requests, jobs=jobs)) as results:  # type: ignore[type-var]
-        yield from results
+    yield from explore_pinned(target(name, program), requests, jobs=jobs)
 
 
 def hunt(name: str) -> Found:
     """Find the bug of a classic and make it small; raise `LookupError` if no universe shows it."""
-    cpu_s = 0.0
-    scenario = target(name, "broken").resolve()
-    with closing(universes(name, "broken", MOST_UNIVERSES, jobs=1)) as results:  # type: ignore[type-var]
-        for count, result in enumerate(results, start=1):
-            cpu_s += result.cpu_s
-            if result.verdict is Verdict.VIOLATED:
-                shrunk = shrink(lambda request: run_forked(scenario, request), result)
-                return Found(count, result, shrunk, cpu_s)
+    ran: list[Result] = []
+    with closing(universes(name, "broken", MOST_UNIVERSES, jobs=1)) as results:
+        for result in results:
+            ran.append(result)
             if result.verdict is not Verdict.OK:
-                raise AssertionError(f"{name}, seed {result.seed}: {result.message}\n{result.detail}")
-    raise LookupError(f"{name} was not found in {MOST_UNIVERSES} universes")
+                break
+    failing = ran[-1]
+    if failing.verdict is Verdict.OK:
+        raise LookupError(f"{name} was not found in {len(ran)} universes")
+    if failing.verdict is not Verdict.VIOLATED:
+        raise AssertionError(f"{name}, seed {failing.seed}: {failing.message}\n{failing.detail}")
+    with Nursery(target(name, "broken")) as nursery:
+        shrunk = shrink(nursery.run, failing)
+    return Found(len(ran), failing, shrunk, sum(each.cpu_s for each in ran))
 
 
 def row(classic: Classic, recipe: str = "") -> str:
@@ -99,9 +93,11 @@ def row(classic: Classic, recipe: str = "") -> str:
 
 
 def _recipe(found: Found) -> str:
-    fired = [f"{each.what}, for {each.duration_s:.1f} s" for each in found.shrunk.result.fired]
-    seed = f"(seed {found.first.seed}, {found.universes} universes)"
-    return f"{'; '.join(fired) or 'no fault at all'} {seed}"
+    fired = [
+        f"{each.what}, for {each.duration_s:.1f} s" if each.duration_s else each.what
+        for each in found.shrunk.result.fired
+    ]
+    return f"{'; '.join(fired) or 'no fault at all'} (seed {found.first.seed})"
 
 
 def main() -> None:
@@ -109,7 +105,8 @@ def main() -> None:
         if classic.name not in (sys.argv[1:] or [each.name for each in CLASSICS]):
             continue
         found = hunt(classic.name)
-        print(f"{classic.name}: {_recipe(found)}, shrunk in {found.shrunk.runs} runs", flush=True)
+        cost = f"{found.universes} universes, {found.cpu_s:.1f} s of CPU, shrunk in {found.shrunk.runs} runs"
+        print(f"{classic.name}: {_recipe(found)}, {cost}", flush=True)
         print(f"  {found.shrunk.result.message}\n  {found.shrunk.result.edits.to_json()}", flush=True)
         if not sys.argv[1:]:
             page = PAGE.read_text()

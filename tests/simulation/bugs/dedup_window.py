@@ -15,17 +15,20 @@ import asyncio
 import random
 from typing import Any
 
-from bug_kit import KEEPS_MEMORY, NoAnswer, ask, judge, recorder_of, serve, weather
+from bug_kit import NoAnswer, ask, judge, recorder_of, serve, weather
 
 from coterie.simulation import World
 
-WINDOW_S = 5.0
+WINDOW_S = 3.0
 INVISIBLE_S = 2.0
 MESSAGES = 15
 
 
 class Broker:
-    """Hands a message out again when it was not acknowledged for a while."""
+    """Hands a message out again when it was not acknowledged for a while.
+
+    The object outlives its process, as what is on a disk does.
+    """
 
     def __init__(self) -> None:
         self.visible_at_s = dict.fromkeys(range(MESSAGES), 0.0)
@@ -74,6 +77,7 @@ class Watermark:
 
 async def play(world: World, memory: Window | Watermark) -> None:
     recorder = recorder_of(world)
+    broker = Broker()
     for number in range(MESSAGES):
         recorder.invoke("broker", "enqueue", value=number)
         recorder.ok("broker")
@@ -96,10 +100,10 @@ async def play(world: World, memory: Window | Watermark) -> None:
             except NoAnswer:
                 pass  # The broker will deliver again.
 
-    await world.start("broker", lambda: serve(Broker().answer))
+    await world.start("broker", lambda: serve(broker.answer))
     await world.start("database", lambda: serve(apply))
     await world.start("consumer", consume)
-    await weather(world, 20.0, classes=KEEPS_MEMORY)
+    await weather(world, 20.0)
     judge(recorder, "queue", ordered=False)
 
 

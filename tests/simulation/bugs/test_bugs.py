@@ -29,9 +29,12 @@ def test_the_bug_is_found_and_made_small(name: str) -> None:
     )
     assert found.shrunk.faults <= MOST_FAULTS
     assert smallest.promise == found.first.promise
-    again = run_pinned(target(name, "broken"), Request(seed=smallest.seed, edits=smallest.edits))
+    request = Request(seed=smallest.seed, edits=smallest.edits)
+    again = run_pinned(target(name, "broken"), request)
     assert (again.verdict, again.message) == (Verdict.VIOLATED, smallest.message)
     assert again.digest == smallest.digest, "the recipe does not replay elsewhere"
+    twin = run_pinned(target(name, "repaired"), request)
+    assert twin.verdict is Verdict.OK, f"the same recipe breaks the twin: {twin.message}"
 
 
 @pytest.mark.slow
