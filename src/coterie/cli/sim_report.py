@@ -131,6 +131,7 @@ class JsonReport:
             "operations": dict(progress.operations),
             "calls": dict(progress.calls),
             "idle_clients": progress.idle(),
+            "unretrieved": progress.unretrieved,
             "universes_per_s": round(progress.rate, 2),
             "cpu_s": round(progress.cpu_s, 3),
             "virtual_s": round(progress.time_s, 3),
@@ -190,6 +191,9 @@ def _summary(progress: Progress, trial: Trial, *, interrupted: bool) -> Iterator
         yield f"never fired: {', '.join(never)}"
     if progress.idle():
         yield f"never came to the end of a run: {', '.join(progress.idle())}"
+    if progress.unretrieved:
+        count, seed = len(progress.unretrieved), progress.unretrieved[0]
+        yield f"an exception of a task was never retrieved in {count} universes, first in {seed}"
     for result in progress.undecided[:3]:
         yield f"universe {result.seed} could not be judged: {result.message}"
 

@@ -66,6 +66,8 @@ class Progress:
     cpu_s: float = 0.0
     elapsed_s: float = 0.0
     undecided: list[Result] = field(default_factory=list)
+    unretrieved: list[int] = field(default_factory=list)
+    """Seeds of universes in which an exception of a task was never looked at."""
 
     @property
     def rate(self) -> float:
@@ -81,6 +83,8 @@ class Progress:
         self.cpu_s += result.cpu_s
         if result.verdict is Verdict.INCONCLUSIVE:
             self.undecided.append(result)
+        if "exception was never retrieved" in result.output:
+            self.unretrieved.append(result.seed)
         if isinstance(result.value, dict):
             self.operations.update(result.value["operations"])
             self.calls.update(result.value["calls"])

@@ -66,6 +66,7 @@ class Client:
     async def main(self) -> None:
         """What its host runs."""
         stage = self._stage
+        stage.load()
         async with connected(stage.engine, stage.trial.app, wrap=stage.wrap(self.name, client=True)) as app:
             declared = app.workloads[self._index]
             await asyncio.sleep(random.random() * declared.pause_s)  # noqa: S311 - the host's own

@@ -82,6 +82,11 @@ class Committed:
     reads: list[tuple[str, int]]
     writes: list[tuple[str, int]]
 
+    def read(self, reads: dict[str, int]) -> None:
+        """Take in what its transaction has read besides."""
+        known = dict(self.reads)
+        self.reads += [(key, version) for key, version in reads.items() if key not in known]
+
     @property
     def several(self) -> bool:
         """Whether it is about more than one key."""
@@ -126,6 +131,7 @@ class Notebook:
         self._limit = limit
         self._position = 0
         self._writes = 0
+        self._read: tuple[int, dict[str, int], set[str]] = (-1, {}, set())
 
     def _next(self) -> int:
         self._position += 1
@@ -188,6 +194,19 @@ class Notebook:
             for each in (self.operations, self.calls)
             for noted in reversed(each)
         )
+
+    def has_read(self, reads: dict[str, int], written: set[str]) -> None:
+        """Take note of what a transaction has read, at the moment before it commits."""
+        if written:  # Else there may be no commit, and its reads stand by themselves.
+            self._read = (self._position, reads, written)
+
+    def just_read(self, commit: Commit) -> dict[str, int]:
+        """Return what the transaction that now begins to commit has read: nothing was noted in between."""
+        position, reads, written = self._read
+        if position != self._position or written != {*(put.key for put in commit.puts), *commit.deletes}:
+            return {}
+        self._read = (-1, {}, set())
+        return reads
 
     # Values and their numbers.
 

@@ -42,6 +42,7 @@ class Observer:
     async def main(self) -> None:
         """What its host runs."""
         stage = self._stage
+        stage.load()
         async with connected(stage.engine, stage.trial.app, wrap=stage.wrap(OBSERVER, quiet=True)) as app:
             self._app = app
             while not self._final.is_set() and self.failed is None:

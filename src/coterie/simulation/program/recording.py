@@ -12,14 +12,16 @@ from typing import Any, Self
 
 import msgspec
 
+from ...app import App
 from ...context import Metadata
 from ...errors import CoterieError, Outcome
 from ...node import Ports
 from ...ports.store import Batch, Change, Commit, Entry, Page, Store, StoreGuarantees, Watch
 from ...ports.wire import Channel, Handlers, Listener, Request, Wire, WireGuarantees
+from ...state import Transaction
 from .notebook import TAG_BYTES, Call, Notebook, Seen
 
-__all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded"]
+__all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded", "watch_transactions"]
 
 _QUIET: ContextVar[bool] = ContextVar("coterie_quiet", default=False)
 """Whether the code runs for the check of a promise, on whatever host."""
@@ -57,6 +59,25 @@ def recorded(
         store=RecordedStore(ports.store, notebook, host, gate),
         wire=RecordedWire(ports.wire, notebook, host, gate, quiet=quiet),
     )
+
+
+def watch_transactions(app: App, notebook: Notebook) -> None:
+    """Let the notebook know what transactions have read, whether or not their commits check it."""
+    for declared in app.transactions:
+        if not getattr(declared.function, "is_watched", False):
+            declared.function = _watched(declared.function, notebook)
+
+
+def _watched(function: Callable[..., Awaitable[Any]], notebook: Notebook) -> Callable[..., Awaitable[Any]]:
+    async def watched(txn: Transaction, *args: Any, **kwargs: Any) -> Any:
+        result = await function(txn, *args, **kwargs)
+        # What it has read and will write is nobody else's business, so there is no public name for it.
+        read, written = txn._reads, {*txn._puts, *txn._deletes}  # noqa: SLF001
+        notebook.has_read({key: entry.version if entry else 0 for key, entry in read.items()}, written)
+        return result
+
+    watched.is_watched = True  # type: ignore[attr-defined]
+    return watched
 
 
 class RecordedStore:
@@ -121,12 +142,14 @@ class RecordedStore:
             for key in (*(put.key for put in commit.puts), *commit.deletes, *(c.key for c in commit.checks))
         ):
             return await self._inner.commit(commit)
-        revision: int = await self._guarded(lambda: self._commit(commit))
+        reads = self._notebook.just_read(commit)
+        revision: int = await self._guarded(lambda: self._commit(commit, reads))
         return revision
 
-    async def _commit(self, commit: Commit) -> int:
+    async def _commit(self, commit: Commit, reads: dict[str, int]) -> int:
         book = self._notebook
         tagged, parts, whole = book.prepare(self._host, commit)
+        whole.read(reads)
         try:
             revision = await self._inner.commit(tagged)
         except BaseException as error:

@@ -20,7 +20,7 @@ from ...app import App
 from ...engines.memory.watches import MemoryWatch
 from ...ports.store import Batch
 from ..faults import swarm
-from ..nodes import Wrap, run_node
+from ..nodes import Wrap, load_app, run_node
 from ..standin import StandIn
 from ..universe import Inconclusive, Scenario, Violation
 from ..world import World
@@ -29,7 +29,7 @@ from .judge import judge
 from .notebook import Notebook
 from .observer import OBSERVER, Observer
 from .record import write_down
-from .recording import Gate, recorded
+from .recording import Gate, recorded, watch_transactions
 from .target import find_app
 
 __all__ = ["NETWORK_FAULTS", "Trial", "scenario"]
@@ -73,6 +73,10 @@ class Stage:
     def changes(self) -> int:
         """How often the maps were changed, as the engine itself knows."""
         return self._changes.count
+
+    def load(self) -> None:
+        """Load the app on the host whose code calls this, to be watched."""
+        watch_transactions(load_app(self.engine, self.trial.app), self.notebook)
 
     def wrap(self, host: str, *, client: bool = False, quiet: bool = False) -> Wrap:
         """Return what lets the notebook see what `host` does."""
@@ -138,6 +142,7 @@ async def _run(stage: Stage) -> dict[str, Any]:
 
 
 async def _node(stage: Stage) -> None:
+    stage.load()
     await run_node(stage.engine, stage.trial.app, wrap=stage.wrap(socket.gethostname()))
 
 
