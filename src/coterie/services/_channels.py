@@ -61,8 +61,10 @@ class Channels:
     async def retain(self, addresses: Iterable[str]) -> None:
         """Close the channels to all other addresses that have nothing under way."""
         keep = set(addresses)
-        for address in [a for a, c in self._channels.items() if a not in keep and not c.pending]:
-            await self._channels.pop(address).close()
+        idle = [a for a, c in self._channels.items() if a not in keep and not c.pending]
+        # All are taken out before any is closed: the view may change again meanwhile.
+        for channel in [self._channels.pop(address) for address in idle]:
+            await channel.close()
 
     async def close(self) -> None:
         channels, self._channels = self._channels, {}
