@@ -18,6 +18,7 @@ from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.engines.tcp import TcpWire
 from coterie.node.engines import open_engine
 from coterie.ports import Clock, Engine, Entropy, Log, Store, Wire
+from coterie.ports.store import Commit
 
 from .servers import fresh_name, shared
 
@@ -288,12 +289,33 @@ def redis_url() -> str:
     return f"{shared('redis').url}?prefix={fresh_name('conformance')}"
 
 
+def nats_url() -> str:
+    return f"{shared('nats').url}?prefix={fresh_name('conformance')}"
+
+
 def valkey_url() -> str:
     return f"{shared('valkey').url}?prefix={fresh_name('conformance')}".replace("redis://", "valkey://")
 
 
 def postgres_url() -> str:
     return f"{shared('postgres').url}?schema={fresh_name('conformance')}"
+
+
+@asynccontextmanager
+async def etcd_store(_directory: Path) -> AsyncIterator[StoreFixture]:
+    """Everything is deleted at the end: entries that vanished later, with a lease, would raise revisions."""
+    prefix = fresh_name("conformance")
+    async with server_clients(f"{shared('etcd').url}?prefix={prefix}") as clients:
+        try:
+            yield ServerStores(clients)
+        finally:
+            await _delete_all(await clients.open())
+
+
+async def _delete_all(engine: Engine) -> None:
+    store = _offered(engine.store)
+    while entries := (await store.scan("", limit=100)).entries:
+        await store.commit(Commit((), tuple(entry.key for entry in entries)))
 
 
 class TcpWires:
@@ -371,9 +393,11 @@ STORES: Mapping[str, StoreFactory] = {
     "memory": memory_store,
     "sqlite": sqlite_store,
     "sqlite-follower": sqlite_follower_store,
+    "etcd": etcd_store,
     "postgres": server_store(postgres_url),
     "redis": server_store(redis_url),
     "valkey": server_store(valkey_url),
+    "nats": server_store(nats_url),
 }
 LOGS: Mapping[str, LogFactory] = {
     "memory": memory_log,
@@ -382,6 +406,7 @@ LOGS: Mapping[str, LogFactory] = {
     "postgres": server_log(postgres_url),
     "redis": server_log(redis_url),
     "valkey": server_log(valkey_url),
+    "nats": server_log(nats_url),
 }
 WIRES: Mapping[str, WireFactory] = {"memory": memory_wire, "tcp": tcp_wire, "unix": unix_wire}
 CLOCKS: Mapping[str, ClockFactory] = {"system": system_clock}
@@ -392,9 +417,11 @@ _SEVERAL = frozenset({"several_keys_are_refused"})  # For engines whose commits 
 NOT_PROMISED: Mapping[str, frozenset[str]] = {
     "sqlite-store": _SEVERAL,
     "sqlite-follower-store": _SEVERAL,
+    "etcd-store": _SEVERAL,
     "postgres-store": _SEVERAL,
     "redis-store": _SEVERAL,
     "valkey-store": _SEVERAL,
+    "nats-store": _SEVERAL,
     "memory-store": frozenset(
         {
             "several_keys_are_refused",

@@ -1,0 +1,250 @@
+"""Calls to whichever member answers, with a login, a bound in time and true outcomes."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import grpc
+import grpc.aio
+
+from ...errors import (
+    CoterieError,
+    InvalidConfiguration,
+    Outcome,
+    Overloaded,
+    Unavailable,
+)
+from ...ports.entropy import Entropy
+from .config import EtcdConfig
+from .messages import credentials, first_text
+from .refusals import Verdict, judge
+
+__all__ = ["Client"]
+
+T = TypeVar("T")
+_BACK_OFF_S = (0.02, 0.5)
+_CLOSE_S = 2.0
+_AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+_OPTIONS = [
+    # The caller decides what is sent again: a repeated transaction could be applied twice.
+    ("grpc.enable_retries", 0),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    # A connection that is dead without a word is found out. The server allows a ping every five seconds.
+    ("grpc.keepalive_time_ms", 6000),
+    ("grpc.keepalive_timeout_ms", 3000),
+    # Channels of two engines share no connection, so that to close one is nothing to the other.
+    ("grpc.use_local_subchannel_pool", 1),
+]
+
+
+class Client:
+    """Belongs to one engine and its loop. It stays with a member until that fails."""
+
+    def __init__(self, config: EtcdConfig, entropy: Entropy) -> None:
+        self.config: EtcdConfig = config
+        self._entropy = entropy
+        self._loop = asyncio.get_running_loop()
+        self._channels: dict[int, Any] = {}
+        self._methods: dict[tuple[int, str], Any] = {}
+        self._current = entropy.randbelow(len(config.endpoints))
+        self._token = ""
+        self._logging_in: asyncio.Task[None] | None = None
+        self._turns = asyncio.Semaphore(config.max_in_flight)
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._closed = False
+        self.switches = 0
+        """How often another member was turned to."""
+
+    async def call(
+        self, method: str, request: bytes, *, idempotent: bool = True, patient: bool = True
+    ) -> bytes:
+        """Return the response to a unary call.
+
+        What is not `idempotent` is not sent again once it may have been applied. Who is not `patient` is
+        content when each member has failed once. Raises `Unavailable` with the true outcome, `Compacted`,
+        and what `judge` says.
+        """
+        return await self._shielded(self._call(method, request, idempotent, patient))
+
+    async def keep_alive(self, method: str, request: bytes) -> bytes:
+        """Return the first response of a stream to its first request."""
+        return await self._shielded(self._call(method, request, True, True, stream=True))
+
+    async def _shielded(self, calling: Coroutine[Any, Any, T]) -> T:
+        # A caller that is cancelled must not leave half of what it began: the call ends by itself.
+        if self._closed or len(self._calls) >= self.config.max_queue:
+            calling.close()
+            if self._closed:
+                raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
+            raise Overloaded(f"{len(self._calls)} calls to etcd are under way", hint="write less at once")
+        task = self._loop.create_task(calling)
+        self._calls.add(task)
+        task.add_done_callback(self._ended)
+        return await asyncio.shield(task)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()
+
+    async def _call(
+        self, method: str, request: bytes, idempotent: bool, patient: bool, *, stream: bool = False
+    ) -> bytes:
+        config = self.config
+        deadline = self._loop.time() + config.operation_timeout_s
+        outcome, pause_s, said = Outcome.NOT_APPLIED, _BACK_OFF_S[0], ""
+        for attempt in itertools.count(1):
+            left_s = deadline - self._loop.time()
+            if self._closed or left_s <= 0:
+                text = f"etcd at {config.place} gave no answer in {config.operation_timeout_s:g} s {said}"
+                raise Unavailable(text.strip(), outcome=outcome)
+            member = self._current
+            timeout_s = min(left_s, config.attempt_timeout_s) if idempotent else left_s
+            send = self._first_of_stream if stream else self._unary
+            async with self._turns:
+                verdict = await self._try(send(member, method, request, timeout_s))
+            if isinstance(verdict, bytes):
+                return verdict
+            said = f"({verdict.error})"
+            if verdict.outcome is Outcome.UNKNOWN:
+                outcome = Outcome.UNKNOWN
+            if isinstance(verdict.error, CoterieError):
+                verdict.error.outcome = outcome
+            if verdict.leave:
+                self.leave(member)
+            tried = not patient and attempt >= len(config.endpoints)
+            if not verdict.again or tried or (outcome is Outcome.UNKNOWN and not idempotent):
+                raise verdict.error
+            if verdict.log_in:
+                if attempt > 3:
+                    raise verdict.error
+                self._token = ""
+                continue
+            if attempt % len(config.endpoints) == 0:
+                await asyncio.sleep(min(pause_s, max(deadline - self._loop.time(), 0)))
+                pause_s = min(pause_s * (1.5 + self._entropy.random()), _BACK_OFF_S[1])
+        raise AssertionError  # The loop has no other end.
+
+    async def _try(self, sending: Coroutine[Any, Any, bytes]) -> bytes | Verdict:
+        try:
+            return await sending
+        except grpc.aio.AioRpcError as error:
+            return judge(error.code(), error.details() or "", self.config.place)
+        except (asyncio.CancelledError, grpc.aio.UsageError, grpc.aio.InternalError):
+            # A channel that is closed cancels its calls, not the task that waits for them.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            return Verdict(Unavailable("the engine was closed meanwhile"), Outcome.UNKNOWN)
+
+    async def _unary(self, member: int, method: str, request: bytes, timeout_s: float) -> bytes:
+        call = self._method(member, method)
+        metadata = await self.metadata(member)
+        response: bytes = await call(request, timeout=timeout_s, metadata=metadata)
+        return response
+
+    async def _first_of_stream(self, member: int, method: str, request: bytes, timeout_s: float) -> bytes:
+        call = self.open_stream(member, method, await self.metadata(member), timeout_s)
+        try:
+            await call.write(request)
+            response = await call.read()
+            if response is grpc.aio.EOF:
+                raise grpc.aio.AioRpcError(
+                    await call.code(), grpc.aio.Metadata(), grpc.aio.Metadata(), await call.details()
+                )
+            found: bytes = response
+            return found
+        finally:
+            call.cancel()
+
+    def open_stream(self, member: int, method: str, metadata: Any, timeout_s: float | None = None) -> Any:
+        """Begin a stream of both directions at `member`."""
+        return self._channel(member).stream_stream(method)(metadata=metadata, timeout=timeout_s)
+
+    @property
+    def member(self) -> int:
+        """The member that is asked now, by its place in the URL."""
+        return self._current
+
+    def leave(self, member: int) -> None:
+        """Turn to the next member, unless that was done already."""
+        if self._current == member and len(self.config.endpoints) > 1:
+            self._current = (member + 1) % len(self.config.endpoints)
+            self.switches += 1
+
+    async def metadata(self, member: int) -> list[tuple[str, str]]:
+        """Return what goes with each call: the demand for a leader, and the login."""
+        found = [("hasleader", "true")]
+        if self.config.user:
+            if not self._token:
+                await self._log_in(member)
+            found += [("token", self._token)] if self._token else []
+        return found
+
+    def log_out(self) -> None:
+        """Forget the token, which was refused."""
+        self._token = ""
+
+    async def _log_in(self, member: int) -> None:
+        if self._logging_in is None or self._logging_in.done():
+            self._logging_in = self._loop.create_task(self._authenticate(member))
+        await asyncio.shield(self._logging_in)
+
+    async def _authenticate(self, member: int) -> None:
+        request = credentials(self.config.user, self.config.password)
+        try:
+            response = await self._method(member, _AUTHENTICATE)(
+                request, timeout=self.config.attempt_timeout_s
+            )
+        except grpc.aio.AioRpcError as error:
+            if "authentication is not enabled" in (error.details() or ""):
+                return
+            raise
+        self._token = first_text(response, 2)
+
+    def _method(self, member: int, method: str) -> Any:
+        found = self._methods.get((member, method))
+        if found is None:
+            found = self._methods[member, method] = self._channel(member).unary_unary(method)
+        return found
+
+    def _channel(self, member: int) -> Any:
+        if self._closed:
+            raise grpc.aio.UsageError("the engine is closed")
+        found = self._channels.get(member)
+        if found is None:
+            address, config = self.config.endpoints[member], self.config
+            if config.tls:
+                found = grpc.aio.secure_channel(address, _tls(config), options=_OPTIONS)
+            else:
+                found = grpc.aio.insecure_channel(address, options=_OPTIONS)
+            self._channels[member] = found
+        return found
+
+    async def close(self) -> None:
+        """Let the calls under way end within two seconds, then break them off."""
+        if self._calls:
+            await asyncio.wait(set(self._calls), timeout=_CLOSE_S)
+        self._closed = True
+        for channel in self._channels.values():
+            await channel.close()
+        if self._calls:
+            await asyncio.wait(set(self._calls), timeout=_CLOSE_S)
+
+
+def _tls(config: EtcdConfig) -> Any:
+    try:
+        ca, key, certificate = (
+            file.read_bytes() if file is not None else None
+            for file in (config.ca_file, config.key_file, config.cert_file)
+        )
+    except OSError as error:
+        raise InvalidConfiguration(f"a file of the URL cannot be read: {error}") from error
+    return grpc.ssl_channel_credentials(ca, key, certificate)
