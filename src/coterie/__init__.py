@@ -26,6 +26,7 @@ from .errors import (
     Outcome,
     Overloaded,
     PermissionDenied,
+    RateLimited,
     RemoteError,
     Unavailable,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "Policy",
+    "RateLimited",
     "RemoteError",
     "Retry",
     "StrongMap",

@@ -28,6 +28,7 @@ __all__ = [
     "Overloaded",
     "PermissionDenied",
     "ProtocolError",
+    "RateLimited",
     "RemoteError",
     "TooLarge",
     "Unavailable",
@@ -135,6 +136,12 @@ class Overloaded(CoterieError):
 
     code = "overloaded"
     default_outcome = Outcome.NOT_APPLIED
+
+
+class RateLimited(Overloaded):
+    """The caller has used up what it may use for now; `retry_after_s` says when there is more."""
+
+    code = "rate_limited"
 
 
 class NotFound(CoterieError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 
 from ..errors import InvalidConfiguration
 from ..ports.guarantees import Durability
-from ..resilience import Balancer, Policy
+from ..resilience import Balancer, Policy, Rate, RateLimit, WhenUnsure
 from ..services import ClientSpec, ErrorRegistry, ServiceSpec, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
 from .trials import Promise, Workload, promise, workload
@@ -46,6 +46,7 @@ class App:
         """Clients that call a service in a way of their own."""
         self.policy: Policy | None = policy
         """What all clients call under where nothing nearer says otherwise."""
+        self.rate_limits: dict[str, RateLimit] = {}
         self.maps: dict[str, StrongMap[Any]] = {}
         self.transactions: list[Transactional[..., Any]] = []
         self.errors: ErrorRegistry = ErrorRegistry()
@@ -68,6 +69,27 @@ class App:
         if name in self.maps:
             raise InvalidConfiguration(f"the app {self.name!r} declares the map {name!r} twice")
         declared = self.maps[name] = StrongMap(name, tp, durability=durability)
+        return declared
+
+    def rate_limit(
+        self,
+        name: str,
+        *,
+        rate: float,
+        per: float = 1.0,
+        burst: int | None = None,
+        when_unsure: WhenUnsure = "open",
+    ) -> RateLimit:
+        """Declare a rate limit of the whole cluster: by key, `rate` units per `per` seconds, `burst` at once.
+
+        `when_unsure` says whether everything (`open`) or nothing (`closed`) is let through while the
+        engine does not answer.
+        """
+        _checked_name("a rate limit", name)
+        if name in self.rate_limits:
+            raise InvalidConfiguration(f"the app {self.name!r} declares the rate limit {name!r} twice")
+        allowed = Rate(rate=rate, per=per, burst=max(1, round(rate)) if burst is None else burst)
+        declared = self.rate_limits[name] = RateLimit(name, allowed, when_unsure=when_unsure)
         return declared
 
     @overload

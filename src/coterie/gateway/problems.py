@@ -7,6 +7,7 @@ identifier that the client gets.
 
 from __future__ import annotations
 
+import math
 import re
 from http import HTTPStatus
 from typing import ClassVar
@@ -25,6 +26,7 @@ from ..errors import (
     Outcome,
     Overloaded,
     PermissionDenied,
+    RateLimited,
     TooLarge,
     Unavailable,
 )
@@ -52,6 +54,7 @@ STATUSES: dict[type[CoterieError], int] = {
     LeaseLost: 409,
     TooLarge: 413,
     NotRunning: 503,
+    RateLimited: 429,
     Overloaded: 503,
     Unavailable: 503,
     DeadlineExceeded: 504,
@@ -59,7 +62,7 @@ STATUSES: dict[type[CoterieError], int] = {
 """The status of an error and of its subclasses, the nearest one first; 500 for all others."""
 
 RETRY_AFTER_S = 1
-"""What a refused client is told to wait: long enough for a failover, short enough for an overload."""
+"""What a refused client is told to wait where nobody knows better: long enough for a failover."""
 
 
 class ArgumentFault(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -134,9 +137,14 @@ def problem_of(error: BaseException, declared: DeclaredErrors) -> tuple[Problem,
     for cls in type(error).__mro__:
         if cls in STATUSES:
             status = STATUSES[cls]
-            retry = [(b"retry-after", b"%d" % RETRY_AFTER_S)] if status == 503 else []
-            return _problem(error, status, error.code), retry
+            return _problem(error, status, error.code), _retry_after(error) if status in {429, 503} else []
     return None
+
+
+def _retry_after(error: CoterieError) -> Headers:
+    # Whole seconds, rounded up: a client that comes back sooner is refused again.
+    seconds = RETRY_AFTER_S if error.retry_after_s is None else max(1, math.ceil(error.retry_after_s))
+    return [(b"retry-after", b"%d" % min(seconds, 86400))]
 
 
 def internal_problem(identifier: str) -> Problem:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import Call
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
-from ..resilience import PolicyEvent
+from ..resilience import PolicyEvent, RateBinding
 from ..services import (
     CallConfig,
     Channels,
@@ -106,6 +106,11 @@ class Core:
             prefix = f"{self.app.name}/map/{declared.name}/"
             self.bindings[declared] = MapBinding(store=store, prefix=prefix, entropy=entropy)
         self.bindings[Transactional] = TransactionBinding(store=store, entropy=entropy)
+        for limit in self.app.rate_limits.values():
+            prefix = f"{self.app.name}/rate/{limit.name}/"
+            self.bindings[limit] = RateBinding(
+                limit, store=store, prefix=prefix, clock=self.ports.clock, listener=self._on_policy
+            )
         specs = {**self.app.clients, **self.app.services}
         policies = Policies(app=self.app.policy, overrides=self.config.policy)
         policies.check(specs)

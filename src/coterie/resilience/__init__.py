@@ -24,6 +24,7 @@ from .limiter import Limiter
 from .policy import Hedge, Policy
 from .queue import AdmissionQueue, Priority, QueueConfig, Waiting
 from .rate import Gcra, Rate, TokenBucket
+from .shared_rate import RateBinding, RateLimit, WhenUnsure
 
 __all__ = [
     "AdaptiveLimit",
@@ -53,6 +54,8 @@ __all__ = [
     "Quantiles",
     "QueueConfig",
     "Rate",
+    "RateBinding",
+    "RateLimit",
     "Retry",
     "RetryBudget",
     "RetryBudgetConfig",
@@ -61,6 +64,7 @@ __all__ = [
     "TokenBucket",
     "Waiting",
     "Weighted",
+    "WhenUnsure",
     "check_deadline",
     "deadline",
     "idempotency_key",

@@ -19,7 +19,15 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from ..context import CURRENT
-from ..errors import CoterieError, DeadlineExceeded, Outcome, Overloaded, RemoteError, Unavailable
+from ..errors import (
+    CoterieError,
+    DeadlineExceeded,
+    Outcome,
+    Overloaded,
+    RateLimited,
+    RemoteError,
+    Unavailable,
+)
 from .breaker import Breaker, BreakerState
 from .budget import RetryBudget
 from .events import Listener, PolicyEvent, PolicyEventKind
@@ -162,7 +170,7 @@ class Guard:
         wait_s = self._rate.wait_s(now)
         if wait_s > 0:
             self._tell(PolicyEventKind.LIMITED)
-            raise Overloaded(f"the rate of {self.name} is used up", retry_after_s=wait_s)
+            raise RateLimited(f"the rate of {self.name} is used up", retry_after_s=wait_s)
 
     async def _enter(self, priority: Priority, until: float | None) -> None:
         assert self.limiter is not None  # noqa: S101 - the caller has looked

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidConfiguration
 
-__all__ = ["Gcra", "Rate", "TokenBucket"]
+__all__ = ["Gcra", "Rate", "TokenBucket", "grant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +32,28 @@ class Rate:
     def interval_s(self) -> float:
         """The time in which one unit is earned."""
         return self.per / self.rate
+
+
+_AHEAD_S = 60.0
+"""A time that lies further ahead than the burst and this much was written by a clock that was wrong."""
+
+
+def grant(rate: Rate, due: float, now: float, *, least: int, most: int) -> tuple[int, float, float]:
+    """Take `least` to `most` units from what is due next at `due`, as GCRA does.
+
+    Returns how many were taken, the new `due`, and, if they were none, in how many seconds `least` can
+    be had.
+    """
+    tolerance_s = rate.interval_s * rate.burst
+    if due > now + tolerance_s + _AHEAD_S:
+        due = now
+    # Times are large and units small: what is left is worked out from the difference, and a thousandth of
+    # a unit is forgiven.
+    ahead_s = max(due - now, 0.0)
+    units = min(int((tolerance_s - ahead_s) / rate.interval_s + 1e-3), most)
+    if units < least:
+        return 0, due, max(ahead_s + least * rate.interval_s - tolerance_s, 1e-6)
+    return units, max(due, now) + units * rate.interval_s, 0.0
 
 
 class TokenBucket:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import DeadlineExceeded, Outcome, Overloaded
+from ..errors import DeadlineExceeded, Outcome, Overloaded, RateLimited
 from ..resilience import (
     Balancer,
     Gcra,
@@ -58,7 +58,7 @@ class Gates:
             wait_s = self.rate.wait_s(now)
             if wait_s > 0:
                 self.tell(PolicyEventKind.LIMITED)
-                raise Overloaded(f"the rate of {self.name} is used up", retry_after_s=wait_s)
+                raise RateLimited(f"the rate of {self.name} is used up", retry_after_s=wait_s)
         if self.limiter is not None:
             try:
                 await self.limiter.enter(deadline=deadline)
