@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from coterie.history import Recorder, check
@@ -62,9 +62,9 @@ def recorder_of(world: World) -> Recorder:
     return Recorder(lambda: round(world.time * 1e9))
 
 
-async def weather(world: World, duration_s: float, *, hosts: Iterable[str] | None = None) -> None:
-    """Let faults of all classes happen to `hosts` (all there are) for `duration_s`; let the dust settle."""
-    async with world.storm(duration_s, hosts=hosts):
+async def weather(world: World, duration_s: float) -> None:
+    """Let faults of all classes happen to all hosts for `duration_s`, then let the dust settle."""
+    async with world.storm(duration_s):
         await asyncio.sleep(duration_s)
     await asyncio.sleep(5.0)
 

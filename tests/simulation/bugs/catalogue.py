@@ -108,11 +108,9 @@ def main() -> None:
         cost = f"{found.universes} universes, {found.cpu_s:.1f} s of CPU, shrunk in {found.shrunk.runs} runs"
         print(f"{classic.name}: {_recipe(found)}, {cost}", flush=True)
         print(f"  {found.shrunk.result.message}\n  {found.shrunk.result.edits.to_json()}", flush=True)
-        if not sys.argv[1:]:
-            page = PAGE.read_text()
-            line = row(classic, _recipe(found))
-            pattern = rf"^\| \[`{classic.name}\.py`\].*$"
-            PAGE.write_text(re.sub(pattern, lambda _, line=line: line, page, flags=re.MULTILINE))  # type: ignore[misc]
+        line = row(classic, _recipe(found))
+        pattern = rf"^\| \[`{classic.name}\.py`\].*$"
+        PAGE.write_text(re.sub(pattern, lambda _, line=line: line, PAGE.read_text(), flags=re.MULTILINE))  # type: ignore[misc]
 
 
 if __name__ == "__main__":

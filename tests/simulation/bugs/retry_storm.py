@@ -109,12 +109,18 @@ class Client(asyncio.DatagramProtocol):
 async def play(world: World, budget: Unlimited) -> None:
     answered: dict[float, bool] = {}
 
-    async def ask_for_ever() -> None:
+    async def connect() -> tuple[asyncio.DatagramTransport, Client]:
         loop = asyncio.get_running_loop()
-        address = (await loop.getaddrinfo("server", 53))[0][4]
-        transport, client = await loop.create_datagram_endpoint(
-            lambda: Client(budget, answered), remote_addr=address
-        )
+        while True:
+            try:
+                return await loop.create_datagram_endpoint(
+                    lambda: Client(budget, answered), remote_addr=("server", 53)
+                )
+            except OSError:  # No name server answers.
+                await asyncio.sleep(0.5)
+
+    async def ask_for_ever() -> None:
+        transport, client = await connect()
         async with asyncio.TaskGroup() as requests:
             for number in itertools.count():
                 requests.create_task(client.request(transport, f"{me()}/{number}", world.time))
@@ -122,7 +128,7 @@ async def play(world: World, budget: Unlimited) -> None:
 
     await world.start("server", serve)
     await world.start("client", ask_for_ever)
-    await weather(world, STORM_S, hosts=["server"])
+    await weather(world, STORM_S)
     await asyncio.sleep(GRACE_S)
     calm_s = world.time
     await asyncio.sleep(5.0)
