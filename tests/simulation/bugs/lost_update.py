@@ -1,8 +1,8 @@
 """Lost update: two clients read the same value, and the second to write undoes what the first did.
 
 What goes wrong: `get`, add one, `put`. Between the `get` and the `put` anybody may write; the `put`
-overwrites that without a look. It takes no fault, only two clients at one time, and slow links make
-that likely.
+overwrites that without a look. It takes no fault, only two clients at one time; whatever holds
+requests up makes that likely.
 
 Textbook: lost update, Adya's P4 (Berenson and others, A critique of ANSI SQL isolation levels, 1995).
 
