@@ -18,6 +18,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from coterie import errors
+from coterie.engines.etcd import guarantees as etcd
 from coterie.engines.memory import MemoryNetwork
 from coterie.engines.memory import open_engine as open_memory
 from coterie.engines.postgres import schema as postgres
@@ -75,6 +76,8 @@ def servers() -> list[tuple[str, tuple[StoreGuarantees | None, LogGuarantees | N
     """Return what engines promise that need a server, by the settings that decide it."""
     standbys = postgres.Settings(synchronous_standby_names="ANY 1 (a, b)")
     return [
+        ("`etcd:` with three members or more", (etcd.guarantees(3), None)),
+        ("`etcd:` with one member", (etcd.guarantees(1), None)),
         ("`postgresql:`", postgresql(postgres.Settings())),
         ("`postgresql:` with a majority of synchronous standbys", postgresql(standbys)),
         ("`postgresql:` with `fsync = off`", postgresql(postgres.Settings(fsync="off"))),
