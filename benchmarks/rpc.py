@@ -34,13 +34,13 @@ import psutil  # type: ignore[import-untyped]
 from ._harness import Goal, Row, Sample, compare, loop_factory, main, take_turns
 from ._rpc_peers import CANDIDATES, CLIENTS, ORDER, RECEIPT, SERVERS, Call, load_pyro, serve_pyro
 
-__all__ = ["TITLE", "run"]
+__all__ = ["TITLE", "load", "run", "summary"]
 
 TITLE = "Calls between processes: a small dataclass in, a small dataclass back"
 GOALS = (Goal("coterie", of="grpc.aio", at_least=15), Goal("coterie", of="raw", at_least=0.6))
 
 
-async def _load(call: Call, in_flight: int, seconds: float) -> list[list[float]]:
+async def load(call: Call, in_flight: int, seconds: float) -> list[list[float]]:
     """Return when each worker began and when each of its calls ended."""
     order = ORDER
 
@@ -56,7 +56,7 @@ async def _load(call: Call, in_flight: int, seconds: float) -> list[list[float]]
     return await asyncio.gather(*(work() for _ in range(in_flight)))
 
 
-def _summary(moments: list[list[float]]) -> dict[str, float]:
+def summary(moments: list[list[float]]) -> dict[str, float]:
     calls = sum(len(mine) - 1 for mine in moments)
     elapsed = max(mine[-1] for mine in moments) - min(mine[0] for mine in moments)
     latencies = sorted(b - a for mine in moments for a, b in pairwise(mine))
@@ -90,7 +90,7 @@ def _call(name: str, address: str) -> None:
     if name == "Pyro5":
         for line in sys.stdin:
             in_flight, seconds = line.split()
-            _say(json.dumps(_summary(load_pyro(address, int(in_flight), float(seconds)))))
+            _say(json.dumps(summary(load_pyro(address, int(in_flight), float(seconds)))))
         return
 
     async def serve() -> None:
@@ -98,7 +98,7 @@ def _call(name: str, address: str) -> None:
             assert await call(ORDER) == RECEIPT
             while line := await asyncio.to_thread(sys.stdin.readline):
                 in_flight, seconds = line.split()
-                _say(json.dumps(_summary(await _load(call, int(in_flight), float(seconds)))))
+                _say(json.dumps(summary(await load(call, int(in_flight), float(seconds)))))
 
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         runner.run(serve())

@@ -97,7 +97,7 @@ class ServiceBinding:
             router.update(endpoints, now)
         key = plan.key(args, kwargs) if plan.key_at else None
         peer = router.only or router.choose((), now=now, chance=self._entropy.random(), key=key)
-        metadata = _outgoing(here)
+        metadata = None if here.metadata is None else _outgoing(here)
         if peer is None:
             return await self._remote.run(self._pending(plan, body, metadata, deadline, key))
         load, channel = peer.load, self._channels.get(peer.address)
