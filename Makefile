@@ -8,7 +8,7 @@ RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 ENGINES := $(VENV)/.installed-engines
 
-.PHONY: help run test bench check format clean
+.PHONY: help run test universe bench check format clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list

@@ -68,10 +68,18 @@ def _seconds(_: click.Context, parameter: click.Parameter, text: str) -> float:
     ),
 )
 @target
-@click.option("--universes", type=click.IntRange(1, 10_000_000), default=100, show_default=True)
+@click.option(
+    "--universes",
+    type=click.IntRange(1, 10_000_000),
+    default=100,
+    show_default=True,
+    help="How many universes to try, at most: the first that fails is the last.",
+)
 @click.option("--jobs", type=click.IntRange(1, 1024), help="Universes at a time; by default one a processor.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="The first universe.")
-@click.option("--nodes", type=click.IntRange(1, 100), default=3, show_default=True)
+@click.option(
+    "--nodes", type=click.IntRange(1, 100), default=3, show_default=True, help="Nodes in each universe."
+)
 @click.option(
     "--faults",
     callback=_classes,

@@ -57,7 +57,8 @@ class TextReport:
             TimeElapsedColumn(),
             TextColumn("{task.fields[facts]}", style="dim"),
         )
-        with Progress(*columns, console=console(), transient=True) as bar:
+        on = console()
+        with Progress(*columns, console=on, transient=True, disable=not on.is_terminal) as bar:
             self._bar, self._task = bar, bar.add_task(what, total=total, facts="")
             yield
 
@@ -84,6 +85,7 @@ class TextReport:
 
     def finding(self, finding: Finding) -> None:
         result = finding.result
+        _print("")
         if result.verdict == "ok":
             _print(f"Universe {result.seed} keeps its promises.", "green")
         else:

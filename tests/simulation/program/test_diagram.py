@@ -122,6 +122,13 @@ def test_hosts_faults_operations_and_the_witness_are_drawn() -> None:
     assert "get map/a → 1·1" in page.texts
 
 
+@pytest.mark.parametrize("witness", [True, False])
+def test_who_only_looks_is_drawn_as_a_witness_alone(witness: bool) -> None:
+    record = (*RESULT.record, operation(9.5, "observer", "get", result="1 (write 1)", witness=witness))
+    page = Page(render(Result(**{**_fields(RESULT), "record": record}), title="shop"))
+    assert ("observer" in page.texts) is witness
+
+
 def test_the_close_look_is_bounded_and_keeps_the_witness() -> None:
     many = [operation(10 + number, "node-2", "get", result="1") for number in range(500)]
     scene = compose(Result(**{**_fields(RESULT), "record": (*RESULT.record, *many)}))

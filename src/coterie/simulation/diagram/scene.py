@@ -97,7 +97,8 @@ def compose(result: Result) -> Scene:
     scene.end_s = max(scene.end_s, result.time_s)
     for event in events:
         if event.kind == "operation":
-            scene.spans.append(_operation(event))
+            if event.host in scene.hosts:
+                scene.spans.append(_operation(event))
         elif event.kind == "call" and event.detail.get("quiet") is not True:
             _add_call(scene, event)
         elif event.kind in {"packet", "lost"}:
@@ -123,7 +124,7 @@ def _hosts(events: Iterable[Event]) -> list[str]:
     seen: dict[str, None] = {}
     answering: set[str] = set()
     for event in events:
-        if event.host not in {"world", _QUIET}:
+        if event.host not in {"world", _QUIET} or event.detail.get("witness"):
             seen[event.host] = None
         for ran in event.detail.get("handled", ()):
             seen[ran[0]] = None
