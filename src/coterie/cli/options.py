@@ -32,8 +32,8 @@ __all__ = [
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
-target = click.argument("target")
-as_json = click.option("--json", "json_", is_flag=True, help="Print JSON, for machines.")
+target: Callable[[F], F] = click.argument("target")
+as_json: Callable[[F], F] = click.option("--json", "json_", is_flag=True, help="Print JSON, for machines.")
 
 _ENGINE = (
     click.option("--engine", metavar="URL", help="The engine; by default sqlite:///.coterie/<app>.db."),

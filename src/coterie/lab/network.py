@@ -68,7 +68,7 @@ class Network:
 
     def __init__(self, kind: NetworkKind, keeper: KeeperHandle, hosts: Sequence[str]) -> None:
         self.kind = kind
-        self.hosts = tuple(hosts)
+        self.hosts: tuple[str, ...] = tuple(hosts)
         self._keeper = keeper
         self._chance = random.SystemRandom()
         self._ip = dict.fromkeys([*hosts, CLIENT], "127.0.0.1")

@@ -23,8 +23,8 @@ class File:
     __slots__ = ("data", "safe")
 
     def __init__(self) -> None:
-        self.data = bytearray()
-        self.safe = b""
+        self.data: bytearray = bytearray()
+        self.safe: bytes = b""
 
 
 class Disk:

@@ -28,7 +28,7 @@ class HostClock:
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
-        self.offset_s = 0.0
+        self.offset_s: float = 0.0
         self._rate = 1.0
         self._base_s = 0.0
         self._base_monotonic_s = 0.0
@@ -67,10 +67,10 @@ class Environment:
         self, loop: VirtualLoop, tape: Tape, name: str, number: int, disk: Disk | None = None
     ) -> None:
         self.hostname = name
-        self.pid = 1000 + number
-        self.clock = HostClock(loop)
+        self.pid: int = 1000 + number
+        self.clock: HostClock = HostClock(loop)
         self.disk = disk
-        self.random = random.Random(tape.stream(f"entropy/{name}").seed())  # noqa: S311 - repeatable is the point
+        self.random: random.Random = random.Random(tape.stream(f"entropy/{name}").seed())  # noqa: S311 - repeatable is the point
 
     def entropy(self, size: int) -> bytes:
         """Return `size` bytes: what the machine's `urandom` gives."""

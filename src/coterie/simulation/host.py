@@ -45,16 +45,16 @@ class Process(Environment):
 
     def __init__(self, host: Host, number: int, main: Main, args: tuple[Any, ...]) -> None:
         super().__init__(host.loop, host.loop.tape, f"{host.name}/{number}", number, host.disk)
-        self.hostname = host.name
-        self.clock = host.clock
-        self.files = Files(host.disk)
+        self.hostname: str = host.name
+        self.clock: HostClock = host.clock
+        self.files: Files = Files(host.disk)
         self.host = host
         self.main = main
         self.args = args
-        self.state = State.RUNNING
+        self.state: State = State.RUNNING
         self.error: BaseException | None = None
         """What the main coroutine raised."""
-        self.scope = Scope(host.name, number, self)
+        self.scope: Scope = Scope(host.name, number, self)
         self.scope.stack = host.stack
         self.signals: dict[int, tuple[Callable[..., object], tuple[Any, ...]]] = {}
         self.ended: asyncio.Future[None] = host.loop.create_future()
@@ -189,8 +189,8 @@ class Host:
         self.name = name
         self.number = number
         self.stack: Stack = loop.fabric.attach(name, number)
-        self.disk = Disk(loop.tape.stream(f"disk/{name}"))
-        self.clock = HostClock(loop)
+        self.disk: Disk = Disk(loop.tape.stream(f"disk/{name}"))
+        self.clock: HostClock = HostClock(loop)
         self.processes: list[Process] = []
         self.modules: dict[str, Any] = {}
         """This host's own copies of the program's modules."""

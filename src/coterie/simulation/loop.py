@@ -50,10 +50,10 @@ class VirtualLoop(asyncio.AbstractEventLoop):
         """The scope of what belongs to no host: the test itself, and the network."""
         self.scope: Scope = self.world
         """The scope of the callback that runs now."""
-        self.events = 0
+        self.events: int = 0
         """How many callbacks have run."""
         self.max_events = max_events
-        self.end_s = float("inf")
+        self.end_s: float = float("inf")
         """The virtual time at which the run is over; `BudgetExhausted` beyond it."""
         self.schedule: Stream | None = None
         """Interleaves scopes at random when it is set."""

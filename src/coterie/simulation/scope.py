@@ -23,10 +23,10 @@ class Scope:
     __slots__ = ("backlog", "gate", "name", "number", "owner", "stack")
 
     def __init__(self, name: str, number: int, owner: object = None) -> None:
-        self.name = name
-        self.number = number
+        self.name: str = name
+        self.number: int = number
         """Names the scope in the trace; the same in every run of a universe."""
-        self.owner = owner
+        self.owner: object = owner
         """The process that this is the scope of, or None for the world."""
         self.stack: Stack | None = None
         """The network stack that its code uses."""

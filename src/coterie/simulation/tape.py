@@ -129,8 +129,8 @@ class Stream:
         recording: Sequence[float | None] | None,
         keep: bool,
     ) -> None:
-        self.label = label
-        self.drawn = 0
+        self.label: str = label
+        self.drawn: int = 0
         """How many draws were made; counted only when the stream is edited, recorded or replayed."""
         self._random = random.Random(f"{seed}/{label}").random  # noqa: S311 - repeatable is the point
         self._recording = recording
@@ -207,7 +207,7 @@ class Tape:
 
     def __init__(self, seed: int, edits: Edits | None = None, *, keep: bool = False) -> None:
         self.seed: int | None = seed
-        self.edits = edits or Edits()
+        self.edits: Edits = edits or Edits()
         self._keep = keep
         self._recorded: Mapping[str, Sequence[float | None]] | None = None
         self._streams: dict[str, Stream] = {}

@@ -35,10 +35,10 @@ class Trace:
     __slots__ = ("count", "events", "hash", "recording")
 
     def __init__(self, keep: int = 0) -> None:
-        self.hash = 0
-        self.count = 0
+        self.hash: int = 0
+        self.count: int = 0
         """How many events were mixed in by `mark`; the loop counts its callbacks itself."""
-        self.recording = keep > 0
+        self.recording: bool = keep > 0
         self.events: deque[Event] = deque(maxlen=keep or None)
 
     def mark(self, time_s: float, host: str, kind: str, **detail: Any) -> None:

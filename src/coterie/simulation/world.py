@@ -31,6 +31,7 @@ from .faults import CLASSES, Damaged, Plan, Storm, swarm
 from .host import Host, Main, Process, State, freeze
 from .modules import Namespaces
 from .network.calls import SimulationLoop
+from .network.fabric import Fabric
 from .network.links import Conditions, Cut
 from .tape import Edits, Stream, Tape
 from .trace import Trace
@@ -59,13 +60,13 @@ class World:
         record: int = 0,
     ) -> None:
         self.tape = tape
-        self.trace = Trace(keep=record)
-        self.loop = SimulationLoop(tape, trace=self.trace, max_events=max_events)
+        self.trace: Trace = Trace(keep=record)
+        self.loop: SimulationLoop = SimulationLoop(tape, trace=self.trace, max_events=max_events)
         self.loop.end_s = max_time_s
         self.loop.world.owner = Environment(self.loop, tape, "world", 0)
-        self.network = self.loop.fabric
+        self.network: Fabric = self.loop.fabric
         self.hosts: dict[str, Host] = {}
-        self.modules = Namespaces(private, lambda: self.loop.scope.owner)
+        self.modules: Namespaces = Namespaces(private, lambda: self.loop.scope.owner)
         self.weaknesses: dict[str, Callable[[Stream], Damaged | None]] = {}
         """What can go wrong with the stand-ins of engines, by name: faults of the class `engine`."""
         self.storms: list[Storm] = []

@@ -31,7 +31,7 @@ class Leases:
     def __init__(self) -> None:
         self._leases: dict[int, Lease] = {}
         self._last_id = 0
-        self.next_expiry = math.inf
+        self.next_expiry: float = math.inf
         """A time before which no lease expires, so that most calls need not look at the leases."""
 
     def __len__(self) -> int:

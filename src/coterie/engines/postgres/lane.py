@@ -34,10 +34,10 @@ class Waiting(Generic[O]):
     __slots__ = ("future", "operation", "since", "size")
 
     def __init__(self, operation: O, size: int, future: asyncio.Future[int], since: float) -> None:
-        self.operation = operation
-        self.size = size
-        self.future = future
-        self.since = since
+        self.operation: O = operation
+        self.size: int = size
+        self.future: asyncio.Future[int] = future
+        self.since: float = since
 
     def resolve(self, result: int | Exception) -> None:
         """Give whoever waits the result, or the error."""
@@ -81,7 +81,7 @@ class Lane(Generic[O]):
         self._used = 0.0
         self._worker: asyncio.Task[None] | None = None
         self._closed = False
-        self.batches = 0
+        self.batches: int = 0
         """How many transactions were sent."""
 
     def ask(self, operation: O, size: int = 0) -> asyncio.Future[int]:

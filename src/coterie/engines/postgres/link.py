@@ -42,9 +42,9 @@ class Link:
         self._turn = asyncio.Lock()
         self._connection: Any = None
         self._closed = False
-        self.connections = 0
+        self.connections: int = 0
         """How often a connection was made."""
-        self.asked = 0
+        self.asked: int = 0
         """How many questions are under way or wait for their turn."""
 
     async def ask(self, statement: str, *values: Any, deadline: float, idempotent: bool = True) -> list[Any]:

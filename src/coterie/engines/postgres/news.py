@@ -53,7 +53,7 @@ class News:
         self._loop = asyncio.get_running_loop()
         self._poll = _POLL.replace("@", config.schema)
         self._ends = _ENDS.replace("@", config.schema)
-        self.revision = 0
+        self.revision: int = 0
         """The newest revision that this process heard of."""
         self._watchers: set[asyncio.Future[None]] = set()
         self._readers: dict[Place, list[_Reader]] = {}

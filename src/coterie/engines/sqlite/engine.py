@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sqlite3
 from collections import deque
 from contextlib import suppress
 from dataclasses import replace
@@ -86,7 +87,7 @@ class SqliteEngine:
         try:
             async with asyncio.timeout(self.config.operation_timeout_s):
                 await self._settled
-            self.reader = connect(self.config, writer=False)
+            self.reader: sqlite3.Connection = connect(self.config, writer=False)
         except TimeoutError:
             await self._drop_role()
             raise Unavailable(

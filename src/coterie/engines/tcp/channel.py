@@ -84,7 +84,7 @@ class CallingConnection(Connection):
         self.pending: dict[int, tuple[asyncio.Future[Any], float]] = {}
         """The requests under way: where the reply goes, and the deadline."""
         self.streams: dict[int, _Incoming] = {}
-        self.deadlines = Deadlines(loop, self._sweep)
+        self.deadlines: Deadlines = Deadlines(loop, self._sweep)
         self.last_id = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:

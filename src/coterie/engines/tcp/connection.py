@@ -8,7 +8,7 @@ import ssl
 import sys
 from collections.abc import Iterator
 from itertools import chain
-from typing import cast
+from typing import Any, cast
 
 import msgspec
 
@@ -36,25 +36,25 @@ class Connection(asyncio.Protocol):
     dropped if it stays silent; one that does not read is dropped after a while.
     """
 
-    portion = sys.maxsize
+    portion: int = sys.maxsize
     """How many messages are taken in one iteration of the loop, before all else has its turn."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, config: WireConfig) -> None:
         self.loop = loop
         self.config = config
-        self.peer = ""
+        self.peer: str = ""
         """The peer's address, for people."""
-        self.host = ""
+        self.host: str = ""
         """The peer's host, or empty for a Unix socket."""
-        self.closed = loop.create_future()
+        self.closed: asyncio.Future[Any] = loop.create_future()
         """Done, with the reason, once the connection is lost."""
         self.reason: Exception | None = None
         """Why it is closed or about to be."""
-        self.greeted = False
+        self.greeted: bool = False
         """Whether the handshake is complete."""
         self.draining = False
         """Whether the peer takes no new calls."""
-        self.usable = False
+        self.usable: bool = False
         """Whether calls may be sent: it is open, greeted, not draining and not congested."""
         self._transport: asyncio.Transport | None = None
         self._splitter = FrameSplitter(_HELLO_BYTES)
@@ -65,12 +65,12 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._max_frame_bytes = config.max_frame_bytes
         self._time = loop.time
-        self.arrived = 0.0
+        self.arrived: float = 0.0
         """When what is being read came."""
         self._heard = True
         self._pinged = False
-        self.pings = 0
-        self.pongs = 0
+        self.pings: int = 0
+        self.pongs: int = 0
         """How many pings were sent, and how many of them the peer has answered."""
         self._watchdog: asyncio.TimerHandle | None = None
         self._stalled: asyncio.TimerHandle | None = None

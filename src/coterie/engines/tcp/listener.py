@@ -355,17 +355,17 @@ class TcpListener:
     """Answers at one address."""
 
     def __init__(self, config: WireConfig, handlers: Handlers, steps: Steps) -> None:
-        self.loop = asyncio.get_running_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self.config = config
         self.handlers = handlers
         self.steps = steps
         self.connections: set[AcceptedConnection] = set()
         self.strangers: defaultdict[str, set[AcceptedConnection]] = defaultdict(set)
         """Those that are in their handshake, by host."""
-        self.draining = False
-        self.drained = False
+        self.draining: bool = False
+        self.drained: bool = False
         """Whether a drain has ended: nobody is welcome any more."""
-        self.closed = False
+        self.closed: bool = False
         self._address: Address | None = None
         self._server: asyncio.Server | None = None
         self._idle: asyncio.Future[None] | None = None

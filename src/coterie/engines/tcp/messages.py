@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
+from ...codec import Buffer
 from ...context import Metadata
 from ...errors import Outcome
 from ...ports.wire import Failure
@@ -189,13 +191,13 @@ Message = (
     | Goodbye
 )
 
-encode = msgspec.msgpack.Encoder().encode
-decode = msgspec.msgpack.Decoder(Message).decode
+encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
+decode: Callable[[Buffer], Any] = msgspec.msgpack.Decoder(Message).decode
 """Raises `msgspec.DecodeError` for whatever is no message."""
 
 
 REPLY_HEAD_BYTES = 11
-pack_reply = Struct(">IBBBQ").pack
+pack_reply: Callable[..., bytes] = Struct(">IBBBQ").pack
 """What goes before the body of a `Reply`, for which the encoder would need two objects.
 
 `pack_reply(REPLY_HEAD_BYTES + size, 0x93, 5, 0xCF, id)`: the length of the frame, an array of three,

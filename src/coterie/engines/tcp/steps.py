@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, copy_context
 from typing import Any, NoReturn, TypeVar
 
@@ -33,7 +33,9 @@ class Steps:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._spare: _Spare | None = None
-        self.start = self.start_eagerly if _EAGER else self.start_by_hand
+        self.start: Callable[[Coroutine[Any, Any, T]], T | asyncio.Task[T]] = (
+            self.start_eagerly if _EAGER else self.start_by_hand
+        )
         """Run a coroutine to its first await. Return its result, or its task if it waits.
 
         What the coroutine raises in its first step is raised here.

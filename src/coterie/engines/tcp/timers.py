@@ -31,7 +31,7 @@ class Deadlines:
     __slots__ = ("_loop", "_sweep", "_timer", "next")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, sweep: Callable[[float], float]) -> None:
-        self.next = inf
+        self.next: float = inf
         """When `sweep` is called next, in the loop's time."""
         self._loop = loop
         self._sweep = sweep

@@ -35,7 +35,7 @@ class SimulationLoop(SocketCalls):
     def __init__(self, tape: Tape, **options: Any) -> None:
         super().__init__(**options)
         self.tape = tape
-        self.fabric = Fabric(self, tape)
+        self.fabric: Fabric = Fabric(self, tape)
 
     @property
     def stack(self) -> Stack:

@@ -25,7 +25,7 @@ class Fabric:
 
     def __init__(self, loop: VirtualLoop, tape: Tape, conditions: Conditions | None = None) -> None:
         self.loop = loop
-        self.conditions = conditions or Conditions()
+        self.conditions: Conditions = conditions or Conditions()
         """Those of links that have none of their own."""
         self.dns: dict[str, tuple[str, ...]] = {}
         """Names besides those of the hosts, each with the hosts or addresses that it stands for."""

@@ -82,10 +82,10 @@ class Link:
     __slots__ = ("_busy_until_s", "_stream", "conditions", "cut", "source", "target")
 
     def __init__(self, source: str, target: str, conditions: Conditions, stream: Stream) -> None:
-        self.source = source
-        self.target = target
-        self.conditions = conditions
-        self.cut = False
+        self.source: str = source
+        self.target: str = target
+        self.conditions: Conditions = conditions
+        self.cut: bool = False
         self._stream = stream
         self._busy_until_s = 0.0
 

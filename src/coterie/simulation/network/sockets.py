@@ -44,8 +44,8 @@ class SimulatedSocket:
             raise refuse(f"a socket of family {family!r} and type {kind!r}", "use TCP, UDP or Unix streams")
         if family == socket.AF_UNIX and base == socket.SOCK_DGRAM:
             raise refuse("a Unix datagram socket", "use a Unix stream")
-        self.family = socket.AddressFamily(family)
-        self.type = socket.SocketKind(base)
+        self.family: socket.AddressFamily = socket.AddressFamily(family)
+        self.type: socket.SocketKind = socket.SocketKind(base)
         self.proto = proto
         self.loop = loop
         self.stack = stack

@@ -29,9 +29,9 @@ class Stack:
         self.name = name
         self.number = number
         self.address = address
-        self.up = True
+        self.up: bool = True
         """Whether the machine has power."""
-        self.boots = 0
+        self.boots: int = 0
         """How often it was booted: a connection of an earlier boot is unknown to this one."""
         self.listeners: dict[tuple[str, int], Listener] = {}
         self.unix: dict[str, Listener] = {}

@@ -63,16 +63,16 @@ class Endpoint:
     def __init__(
         self, stack: Stack, out: Link, local: tuple[str, int] | str, remote: tuple[str, int] | str
     ) -> None:
-        self.stack = stack
-        self.out = out
-        self.local = local
-        self.remote = remote
-        self.closed = False
+        self.stack: Stack = stack
+        self.out: Link = out
+        self.local: tuple[str, int] | str = local
+        self.remote: tuple[str, int] | str = remote
+        self.closed: bool = False
         """Whether the program has closed it."""
-        self.finished = False
+        self.finished: bool = False
         """Whether the peer has ended its side of the stream."""
         self.error: OSError | None = None
-        self.opaque = False
+        self.opaque: bool = False
         """Whether its bytes are encrypted: they differ in every run, so only their number is traced."""
         self.on_readable: Callable[[], object] | None = None
         self.on_writable: Callable[[], object] | None = None
@@ -313,9 +313,9 @@ class Listener:
         self.address = address
         self.port = port
         self.path = path
-        self.backlog = max(1, backlog)
+        self.backlog: int = max(1, backlog)
         self.queue: deque[Endpoint] = deque()
-        self.closed = False
+        self.closed: bool = False
         self.on_readable: Callable[[], object] | None = None
         table: dict[object, Listener] = stack.unix if path else stack.listeners  # type: ignore[assignment]
         key = path or (address, port)

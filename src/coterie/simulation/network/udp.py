@@ -32,7 +32,7 @@ class Port:
         self.local: tuple[str, int] = (address, port or stack.free_port(datagrams=True))
         self.remote: tuple[str, int] | None = None
         """Where a connected socket sends to, and the only place that it takes from."""
-        self.closed = False
+        self.closed: bool = False
         self.error: OSError | None = None
         """What an earlier datagram came back with; told once, to a connected socket only."""
         self.on_readable: Callable[[], object] | None = None

@@ -113,8 +113,8 @@ class Campaign:
         settings: Settings | None = None,
     ) -> None:
         self.trial = trial
-        self.target = Target("coterie.simulation.program.scenario:scenario", (trial,), tuple(path))
-        self.progress = Progress(len(seeds))
+        self.target: Target = Target("coterie.simulation.program.scenario:scenario", (trial,), tuple(path))
+        self.progress: Progress = Progress(len(seeds))
         self.failing: Result | None = None
         """The first universe that failed."""
         self._seeds = seeds

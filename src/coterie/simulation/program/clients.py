@@ -50,13 +50,13 @@ class Client:
 
     def __init__(self, stage: Stage, index: int, number: int) -> None:
         declared = stage.app.workloads[index]
-        self.name = f"{declared.name.replace('_', '-')}-{number + 1}"
-        self.runs = 0
+        self.name: str = f"{declared.name.replace('_', '-')}-{number + 1}"
+        self.runs: int = 0
         """How many runs of the workload came to their end."""
-        self.tolerated = 0
+        self.tolerated: int = 0
         """How many ended with an error of Coterie, or one that the app declares."""
         self.failed: Failed | None = None
-        self.running = False
+        self.running: bool = False
         """Whether a run is under way."""
         self._stage = stage
         self._index = index

@@ -109,7 +109,7 @@ class Notebook:
     """
 
     def __init__(self, app: str, clock: Callable[[], int], *, limit: int = 500_000) -> None:
-        self.prefix = f"{app}/map/"
+        self.prefix: str = f"{app}/map/"
         self.operations: list[Noted] = []
         """Reads and writes of single entries."""
         self.commits: list[Committed] = []
@@ -122,10 +122,10 @@ class Notebook:
         self.contradictions: list[str] = []
         self.witness: tuple[Interval, ...] = ()
         """What shows the promise to be broken, once that is known."""
-        self.full = False
-        self.busy = 0
+        self.full: bool = False
+        self.busy: int = 0
         """How many operations of clients and handlers of nodes are under way."""
-        self.activity = 0
+        self.activity: int = 0
         """Rises whenever one of them begins or ends."""
         self._clock = clock
         self._limit = limit

@@ -33,7 +33,7 @@ class Observer:
 
     def __init__(self, stage: Stage) -> None:
         self.failed: Failed | None = None
-        self.looks = 0
+        self.looks: int = 0
         """How often all of `always` was found to hold while faults happened."""
         self._stage = stage
         self._final = asyncio.Event()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from contextvars import ContextVar
 from types import TracebackType
@@ -88,10 +88,10 @@ class RecordedStore:
         self._notebook = notebook
         self._host = host
         self._gate = gate
-        self.grant = inner.grant
-        self.renew = inner.renew
-        self.revoke = inner.revoke
-        self.close = inner.close
+        self.grant: Callable[[float], Coroutine[Any, Any, int]] = inner.grant
+        self.renew: Callable[[int], Coroutine[Any, Any, None]] = inner.renew
+        self.revoke: Callable[[int], Coroutine[Any, Any, None]] = inner.revoke
+        self.close: Callable[[], Coroutine[Any, Any, None]] = inner.close
 
     @property
     def guarantees(self) -> StoreGuarantees:
@@ -199,7 +199,7 @@ class RecordedWire:
         self._host = host
         self._gate = gate
         self._quiet = quiet
-        self.close = inner.close
+        self.close: Callable[[], Coroutine[Any, Any, None]] = inner.close
 
     @property
     def guarantees(self) -> WireGuarantees:

@@ -63,9 +63,9 @@ class Stage:
         self.trial = trial
         self.app = app
         """The app as the world has it: to read its declarations, not to run it."""
-        self.engine = StandIn(world, weak=trial.weak)
-        self.notebook = Notebook(app.name, lambda: round(world.time * 1e9))
-        self.gate = Gate()
+        self.engine: StandIn = StandIn(world, weak=trial.weak)
+        self.notebook: Notebook = Notebook(app.name, lambda: round(world.time * 1e9))
+        self.gate: Gate = Gate()
         self._changes = _Changes(self.engine, self.notebook.prefix)
         self.engine.memory.store.follow(self._changes)
 

@@ -60,10 +60,10 @@ class Courier:
     def __init__(self, server: StandIn, source: Stack, timeout_s: float) -> None:
         self.server = server
         self.timeout_s = timeout_s
-        self.closed = False
+        self.closed: bool = False
         self._loop = server.world.loop
-        self.there = Channel(self._loop, source, server.host.stack)
-        self.back = Channel(self._loop, server.host.stack, source)
+        self.there: Channel = Channel(self._loop, source, server.host.stack)
+        self.back: Channel = Channel(self._loop, server.host.stack, source)
         self._pending: dict[asyncio.Future[Any], None] = {}
 
     async def call(self, work: Callable[[], Coroutine[Any, Any, T]], *, writes: bool = False) -> T:

@@ -16,7 +16,7 @@ from ..faults import Damaged
 from ..tape import Stream
 
 if TYPE_CHECKING:
-    from ..host import Process
+    from ..host import Host, Process
     from ..scope import Scope
     from ..world import World
     from .client import StandInClient
@@ -61,9 +61,9 @@ class StandIn:
         """How long a client waits for an answer."""
         self.lag_s = lag_s
         """How far the replica of a weak engine is behind."""
-        self.host = world.add_host(name)
-        self.memory = MemoryEngine(clock=SystemClock())
-        self.terms = 0
+        self.host: Host = world.add_host(name)
+        self.memory: MemoryEngine = MemoryEngine(clock=SystemClock())
+        self.terms: int = 0
         """How many leaders there were before this one; a write of an earlier term gets no answer."""
         self.process: Process | None = None
         self._leaderless_until_s = 0.0
