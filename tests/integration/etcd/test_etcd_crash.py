@@ -8,9 +8,9 @@ import pytest
 from etcd_tools import create, engine_at
 
 from coterie import lab
-from coterie.errors import Conflict, Outcome, Unavailable
+from coterie.errors import Conflict, Fenced, Outcome, Unavailable
 from coterie.ports import Durability
-from coterie.ports.store import Commit, Put, Store
+from coterie.ports.store import Commit, Entry, Fence, Put, Store
 
 
 class Writers:
@@ -151,3 +151,36 @@ async def test_nothing_is_applied_where_nobody_listens_and_all_goes_on_after_a_r
             with pytest.raises(Conflict):
                 await store.commit(create("late"))
         await store.renew(long)
+
+
+async def test_callers_that_are_cancelled_leave_nothing_behind_and_the_others_get_their_answers() -> None:
+    async with lab.start("etcd") as cluster, engine_at(cluster.url) as engine:
+        store = engine.store
+        lease = await store.grant(60)
+        await store.commit(Commit((Put("key", b"0", lease),), fences=(Fence("lock", 1),)))
+        await cluster.pause(0)
+        callers = [
+            asyncio.create_task(call)
+            for number in range(20)
+            for call in (
+                store.commit(Commit((Put(f"key-{number}", b""),), fences=(Fence("lock", 2 + number),))),
+                store.get("key"),
+                store.renew(lease),
+            )
+        ]
+        while engine.client.under_way < 41:  # The gets share one.
+            await asyncio.sleep(0)
+        leaving, staying = callers[:30], callers[30:]
+        for caller in leaving:
+            caller.cancel()
+        await asyncio.wait(leaving)
+        assert all(caller.cancelled() for caller in leaving)
+        await cluster.resume(0)
+        # Fences rise in no order here, so some of these are refused: an answer too.
+        answers = await asyncio.gather(*staying, return_exceptions=True)
+        assert all(answer is None or isinstance(answer, int | Entry | Fenced) for answer in answers)
+        assert engine.client.under_way == 0
+        await store.commit(Commit((Put("key", b"1"),), fences=(Fence("lock", 50),)))
+        entry = await store.get("key")
+        assert entry is not None
+        assert entry.value == b"1"

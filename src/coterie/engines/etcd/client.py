@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Coroutine
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -24,7 +25,6 @@ from .refusals import Verdict, judge
 
 __all__ = ["Client"]
 
-T = TypeVar("T")
 _BACK_OFF_S = (0.02, 0.5)
 _CLOSE_S = 2.0
 _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
@@ -57,7 +57,9 @@ class Client:
         self._token = ""
         self._logging_in: asyncio.Task[None] | None = None
         self._turns = asyncio.Semaphore(config.max_in_flight)
-        self._calls: set[asyncio.Task[Any]] = set()
+        self.under_way = 0
+        """How many calls have begun and not ended."""
+        self._idle = asyncio.Event()
         self._closed = False
         self.switches = 0
         """How often another member was turned to."""
@@ -71,28 +73,25 @@ class Client:
         content when each member has failed once. Raises `Unavailable` with the true outcome, `Compacted`,
         and what `judge` says.
         """
-        return await self._shielded(self._call(method, request, idempotent, patient))
+        return await self._counted(self._call(method, request, idempotent, patient))
 
     async def keep_alive(self, method: str, request: bytes) -> bytes:
         """Return the first response of a stream to its first request."""
-        return await self._shielded(self._call(method, request, True, True, stream=True))
+        return await self._counted(self._call(method, request, True, True, stream=True))
 
-    async def _shielded(self, calling: Coroutine[Any, Any, T]) -> T:
-        # A caller that is cancelled must not leave half of what it began: the call ends by itself.
-        if self._closed or len(self._calls) >= self.config.max_queue:
+    async def _counted(self, calling: Coroutine[Any, Any, bytes]) -> bytes:
+        if self._closed or self.under_way >= self.config.max_queue:
             calling.close()
             if self._closed:
                 raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
-            raise Overloaded(f"{len(self._calls)} calls to etcd are under way", hint="write less at once")
-        task = self._loop.create_task(calling)
-        self._calls.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._calls.discard(task)
-        if not task.cancelled():
-            task.exception()
+            raise Overloaded(f"{self.under_way} calls to etcd are under way", hint="write less at once")
+        self.under_way += 1
+        try:
+            return await calling
+        finally:
+            self.under_way -= 1
+            if self.under_way == 0:
+                self._idle.set()
 
     async def _call(
         self, method: str, request: bytes, idempotent: bool, patient: bool, *, stream: bool = False
@@ -230,13 +229,17 @@ class Client:
 
     async def close(self) -> None:
         """Let the calls under way end within two seconds, then break them off."""
-        if self._calls:
-            await asyncio.wait(set(self._calls), timeout=_CLOSE_S)
+        await self._wait_idle()
         self._closed = True
         for channel in self._channels.values():
             await channel.close()
-        if self._calls:
-            await asyncio.wait(set(self._calls), timeout=_CLOSE_S)
+        await self._wait_idle()
+
+    async def _wait_idle(self) -> None:
+        self._idle.clear()
+        if self.under_way:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), _CLOSE_S)
 
 
 def _tls(config: EtcdConfig) -> Any:

@@ -38,15 +38,18 @@ class EtcdEngine:
             # Reading needs a leader and the login, so what comes after it will be answered.
             request = range_request(f"{self.config.prefix}/k/".encode(), keys_only=True)
             await client.call(_RANGE, request, patient=False)
-            version = first_text(await client.call(_STATUS, b"", patient=False), 2)
-            try:
-                members = members_of(await client.call(_MEMBERS, b"", patient=False))
-            except PermissionDenied:
-                members = 0
+            version = first_text(await self._ask(_STATUS), 2)
+            members = members_of(await self._ask(_MEMBERS))
         except BaseException:
             await client.close()
             raise
         self.store: EtcdStore = EtcdStore(self, guarantees(members, version))
+
+    async def _ask(self, method: str) -> bytes:
+        try:
+            return await self.client.call(method, b"", patient=False)
+        except PermissionDenied:
+            return b""  # It is not known, then, and nothing is promised that rests on it.
 
     def statistics(self) -> dict[str, int | float | str]:
         return {

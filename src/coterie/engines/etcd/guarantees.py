@@ -12,13 +12,15 @@ _CORRUPTS = ((3, 5, 0), (3, 5, 3))
 
 
 def guarantees(members: int = 3, version: str = "3.6.16") -> StoreGuarantees:
-    """Return what a cluster of `members` voting members promises; 0 if their number is not known."""
+    """Return what a cluster promises; `members` (that vote) is 0, `version` empty, if they are not known."""
     number = _number(version)
     notes = []
     if members < 3:
         alone = "There is one member" if members == 1 else f"{members or 'An unknown number of'} members vote"
         notes.append(f"{alone}, so losing a machine is not outlived.")
-    if _CORRUPTS[0] <= number < _CORRUPTS[1]:
+    if not number:
+        notes.append("The user may not ask for etcd's version: see that it is 3.6.9 or newer.")
+    elif _CORRUPTS[0] <= number < _CORRUPTS[1]:
         notes.append(f"etcd {version} can corrupt its data when it is killed: upgrade.")
     elif number < _STALE:
         notes.append(
