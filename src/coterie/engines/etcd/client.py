@@ -57,11 +57,11 @@ class Client:
         self._token = ""
         self._logging_in: asyncio.Task[None] | None = None
         self._turns = asyncio.Semaphore(config.max_in_flight)
-        self.under_way = 0
+        self.under_way: int = 0
         """How many calls have begun and not ended."""
         self._idle = asyncio.Event()
         self._closed = False
-        self.switches = 0
+        self.switches: int = 0
         """How often another member was turned to."""
 
     async def call(
