@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
-# What is installed so far: to run the program, to work on it, and the real engines to test with.
+# What is installed so far: to run the main job, to work on it, and the real engines to test with.
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 ENGINES := $(VENV)/.installed-engines
@@ -20,7 +20,7 @@ $(RUN): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) ..."
 	@$(PIP) --upgrade 'pip>=25.1'
-	@$(PIP) -c constraints.txt -e '.[fast]'
+	@$(PIP) -c constraints.txt -e '.[fast]' httpx
 	@touch $@
 
 $(DEV): $(RUN)

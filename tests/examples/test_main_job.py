@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,20 @@ def test_a_broken_shop_is_caught(tmp_path: Path, shop: str, complaint: str) -> N
     assert (done.returncode, done.stderr) == (1, "")
     assert re.search(complaint, done.stdout), done.stdout
     assert "The books do not balance." in done.stdout
+
+
+def test_make_run_installs_what_the_job_imports() -> None:
+    """Here the tools of the developers are installed as well; on a machine of a first `make run` they are not."""
+    rule = re.search(r"^\$\(RUN\):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert rule is not None
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    installed = {
+        *re.findall(r"\w+", rule[1]),
+        *(re.split(r"\W", name)[0] for name in project["dependencies"]),
+    }
+    tree = ast.parse((ROOT / "examples/main_job.py").read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    foreign = {name.partition(".")[0] for name in imported} - sys.stdlib_module_names - {"coterie"}
+    assert foreign
+    assert foreign <= installed
