@@ -54,6 +54,15 @@ class Board:
         else:
             echo(f"{child.name}: {text}")
 
+    def tell(self, event: str, text: str, **facts: Any) -> None:
+        """Tell a person `text`, or a machine that `event` happened: something that is no node's."""
+        if self._as_json:
+            echo(json_line({"event": event, **facts}))
+        elif self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            echo(text)
+
     def close(self) -> None:
         """Leave the last state on the screen."""
         if self._live is not None:

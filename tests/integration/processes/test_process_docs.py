@@ -90,7 +90,11 @@ def test_the_page(folder: Path) -> None:
                 assert sum(" ready " in text for text in lines) == 3
             else:
                 with process:
-                    check(process, printed)
+                    try:
+                        check(process, printed)
+                    except BaseException:
+                        process.kill()  # Else it is waited for, and it may not end.
+                        raise
     finally:
         for process in background:
             os.kill(process.pid, signal.SIGTERM)

@@ -1,0 +1,81 @@
+"""`coterie up` starts real engines for its nodes, and leaves nothing of them behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from process_harness import PATIENCE_S, SAMPLE, Coterie, alive, command, eventually
+
+from coterie import lab
+
+Start = Callable[..., Coterie]
+UP = ("up", str(SAMPLE), "--http", "127.0.0.1:0", "--json")
+
+
+def ready(up: Coterie, count: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what was told of the engine, and of each node."""
+    engine = up.wait_event("engine")
+    return engine, [up.wait_event("ready") for _ in range(count)]
+
+
+def count(node: dict[str, Any], key: str) -> int:
+    answer = httpx.post(f"{node['http']}/Work/count", json={"key": key}, timeout=PATIENCE_S)
+    return int(answer.raise_for_status().json())
+
+
+@pytest.mark.slow
+def test_nodes_on_three_members_of_which_one_is_killed_and_started_again(start: Start) -> None:
+    up = start(*UP, "--nodes", "3", "--engine", "etcd")
+    engine, nodes = ready(up, 3)
+    assert engine["engine"] == "etcd"
+    assert [member["name"] for member in engine["members"]] == ["etcd-0", "etcd-1", "etcd-2"]
+    assert [count(node, "k") for node in nodes] == [1, 2, 3]
+    victim = engine["members"][0]
+    os.kill(victim["pid"], signal.SIGKILL)
+    assert up.wait_event("member_died", member="etcd-0")["code"] == -9
+    again = up.wait_event("member_restarted", member="etcd-0")
+    assert [count(node, "k") for node in nodes] == [4, 5, 6]
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
+    pids = [process["pid"] for process in (*nodes, *engine["members"], again)]
+    assert not any(map(alive, pids))
+    assert not Path(victim["log"]).exists()
+
+
+def test_all_ends_when_up_is_killed(start: Start) -> None:
+    up = start(*UP, "--nodes", "1", "--engine", "postgres")
+    engine, nodes = ready(up, 1)
+    assert count(nodes[0], "k") == 1
+    up.kill()
+    pids = [process["pid"] for process in (*nodes, *engine["members"])]
+    eventually(lambda: not any(map(alive, pids)), "the node and its engine ended")
+    eventually(lambda: not Path(engine["members"][0]["log"]).exists(), "the data are removed")
+
+
+def test_redis_may_be_valkey_and_takes_one_member(start: Start, tmp_path: Path) -> None:
+    up = start(*UP, "--nodes", "1", "--store", "redis")
+    engine, nodes = ready(up, 1)
+    assert engine["engine"] in {"redis", "valkey"}
+    assert len(engine["members"]) == 1
+    assert count(nodes[0], "k") == 1
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
+    told = command("up", str(SAMPLE), "--engine", "redis", "--members", "3", folder=tmp_path)
+    assert told.returncode == 2
+    assert "runs with one member" in told.stderr
+
+
+def test_names_and_numbers_that_make_no_sense_are_told_at_once(tmp_path: Path) -> None:
+    told = command("up", str(SAMPLE), "--engine", "mongo", folder=tmp_path)
+    assert told.returncode == 2
+    assert "--engine is a URL or the name of an engine to start, not 'mongo'" in told.stderr
+    assert all(name in told.stderr for name in lab.ENGINES)
+    told = command("up", str(SAMPLE), "--members", "3", folder=tmp_path)
+    assert told.returncode == 2
+    assert "--members is of an engine that is started here" in told.stderr
