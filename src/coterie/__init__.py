@@ -31,7 +31,7 @@ from .errors import (
     Unavailable,
 )
 from .resilience import Hedge, Policy, Retry, deadline, idempotency_key
-from .services import idempotent, policy
+from .services import idempotent, policy, priority
 from .state import Item, MapChange, StrongMap, Transaction
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "idempotency_key",
     "idempotent",
     "policy",
+    "priority",
 ]
 
 __version__ = "0.1.0.dev0"

@@ -13,7 +13,7 @@ from .binding import CallConfig, Channels, Directory, Endpoint, ServiceBinding
 from .client import ClientSpec, make_client
 from .dispatch import Dispatcher, MethodStatistics
 from .ledger import ReplyLedger
-from .policies import Effective, Policies, idempotent, policy
+from .policies import Effective, Policies, idempotent, policy, priority
 from .registry import ErrorRegistry
 from .spec import MethodSpec, ParameterSpec, ServiceSpec, describe
 
@@ -38,4 +38,5 @@ __all__ = [
     "idempotent",
     "make_client",
     "policy",
+    "priority",
 ]

@@ -15,6 +15,7 @@ from ..resilience import (
     Policy,
     PolicyEvent,
     PolicyEventKind,
+    Priority,
     Quantiles,
     RetryBudget,
 )
@@ -38,7 +39,7 @@ def too_late(method: MethodSpec, outcome: Outcome) -> DeadlineExceeded:
 class Gates:
     """What a call passes before it is made: a rate, and a limit of calls under way."""
 
-    __slots__ = ("limiter", "name", "rate", "tell")
+    __slots__ = ("limiter", "name", "priority", "rate", "tell")
 
     def __init__(
         self,
@@ -46,8 +47,10 @@ class Gates:
         rate: Gcra | None,
         limiter: Limiter | None,
         tell: Callable[..., None],
+        priority: Priority,
     ) -> None:
         self.name = name
+        self.priority = priority
         self.rate = rate
         self.limiter = limiter
         self.tell = tell
@@ -61,7 +64,7 @@ class Gates:
                 raise RateLimited(f"the rate of {self.name} is used up", retry_after_s=wait_s)
         if self.limiter is not None:
             try:
-                await self.limiter.enter(deadline=deadline)
+                await self.limiter.enter(self.priority, deadline)
             except Overloaded:
                 self.tell(PolicyEventKind.SHED)
                 raise
@@ -190,7 +193,7 @@ class Plans:
         limiter = None
         if limit is not None:
             limiter = self._share((limit, queue), lambda: Limiter(limit, queue, name=name))
-        return Gates(name, gcra, limiter, plan.tell)
+        return Gates(name, gcra, limiter, plan.tell, plan.method.priority)
 
     def _router(self, policy: Policy) -> Router:
         tell = None

@@ -14,9 +14,10 @@ import msgspec
 
 from ..codec import Buffer, decode_hook
 from ..context import CURRENT, Call, Metadata
-from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, NotFound
+from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, NotFound, Overloaded
 from ..ports.clock import Clock
 from ..ports.wire import Handlers, Request
+from ..resilience import Limiter
 from ..telemetry import LATENCY_BUCKETS_S, Distribution, Family, Sample
 from .binding import judge_outcome
 from .ledger import ReplyLedger
@@ -29,15 +30,21 @@ _astuple = msgspec.structs.astuple
 _set_current = CURRENT.set
 
 
+_CANCELLED = asyncio.CancelledError()
+"""How a call has ended that has neither returned nor raised an error."""
+_COME_BACK_S = 0.01
+"""What a caller is told that was turned away: another node may have room at once."""
+
+
 class MethodStatistics:
     """What a method has done since the node started."""
 
     __slots__ = ("counts", "failures", "pending", "seconds")
 
     def __init__(self) -> None:
-        self.pending = 0
-        self.seconds = 0.0
-        self.counts = [0] * (len(LATENCY_BUCKETS_S) + 1)
+        self.pending: int = 0
+        self.seconds: float = 0.0
+        self.counts: list[int] = [0] * (len(LATENCY_BUCKETS_S) + 1)
         self.failures: dict[str, int] = {}
 
     @property
@@ -54,9 +61,9 @@ class MethodStatistics:
 class _Hosted:
     """A method with the instance that answers it, and what is made once for all its calls."""
 
-    __slots__ = ("call", "decode", "encode", "keeps_replies", "spec", "statistics")
+    __slots__ = ("call", "decode", "encode", "keeps_replies", "limiter", "spec", "statistics")
 
-    def __init__(self, spec: MethodSpec, instance: object) -> None:
+    def __init__(self, spec: MethodSpec, instance: object, limiter: Limiter | None) -> None:
         function = getattr(instance, spec.name)
         keyword_only = any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(function).parameters.values())
         names = [parameter.name for parameter in spec.parameters]
@@ -73,6 +80,7 @@ class _Hosted:
             self.decode = msgspec.msgpack.Decoder(types, dec_hook=decode_hook).decode
         self.encode = spec.result.encode
         self.keeps_replies = spec.keeps_replies
+        self.limiter = limiter
         self.statistics = MethodStatistics()
 
     def decode_any(self, body: Buffer) -> tuple[Any, ...]:
@@ -105,8 +113,13 @@ class Dispatcher:
         self._ledger = ledger
         self._loop_time = asyncio.get_running_loop().time
         self._time = self._loop_time if clock is None else clock.monotonic
+        limiters = {
+            spec.name: Limiter(spec.limit, name=f"{spec.name} on {node}")
+            for spec in specs.values()
+            if spec.limit is not None
+        }
         self._methods = {
-            method.target: _Hosted(method, instances[spec.name])
+            method.target: _Hosted(method, instances[spec.name], limiters.get(spec.name))
             for spec in specs.values()
             for method in spec.methods.values()
         }
@@ -134,29 +147,40 @@ class Dispatcher:
         Raises what the method raises, and `DeadlineExceeded` after `timeout_s`.
         """
         hosted = self._methods[method.target]
-        statistics = hosted.statistics
-        began = self._time()
+        statistics, limiter = hosted.statistics, hosted.limiter
         deadline = self._loop_time() + timeout_s
         CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
+        if limiter is not None:
+            await self._enter(limiter, hosted, deadline)
+        began = self._time()
         statistics.pending += 1
         scope = asyncio.timeout_at(deadline)
+        failed: BaseException | None = _CANCELLED
         try:
             async with scope:
                 if hosted.keeps_replies and metadata is not None:
                     reply = await self._once(hosted, _astuple(arguments), metadata)
-                    return hosted.spec.decode_result(reply)
-                return await hosted.call(*_astuple(arguments))
+                    result = hosted.spec.decode_result(reply)
+                else:
+                    result = await hosted.call(*_astuple(arguments))
+            failed = None
+            return result
         except TimeoutError as error:
+            failed = error
             if not scope.expired():
                 raise
             self._count(statistics, error)
             raise DeadlineExceeded(f"{method.target} took longer than {timeout_s:g} s") from error
         except Exception as error:
+            failed = error
             judge_outcome(error, self._errors)
             self._count(statistics, error)
             raise
         finally:
-            statistics.ended(self._time() - began)
+            took_s = self._time() - began
+            statistics.ended(took_s)
+            if limiter is not None:
+                self._leave(limiter, took_s, failed, deadline)
 
     async def stream(
         self, method: MethodSpec, arguments: Any, *, timeout_s: float, metadata: Metadata | None
@@ -200,6 +224,13 @@ class Dispatcher:
         _set_current(Call(self._node, self._bindings, request.deadline, request.metadata))
         # Attributes that are no methods are called by way of a local variable, as in the wire.
         statistics, decode, encode, time = hosted.statistics, hosted.decode, hosted.encode, self._time
+        limiter = hosted.limiter
+        failed: BaseException | None = _CANCELLED
+        if limiter is not None:
+            try:
+                await self._enter(limiter, hosted, request.deadline)
+            except CoterieError as error:
+                raise self._errors.to_failure(error) from error
         began = time()
         statistics.pending += 1
         try:
@@ -208,9 +239,13 @@ class Dispatcher:
             except (msgspec.DecodeError, UnicodeDecodeError):
                 arguments = hosted.decode_any(request.body)
             if hosted.keeps_replies and request.metadata is not None:
-                return await self._once(hosted, arguments, request.metadata)
-            return encode(await hosted.call(*arguments))
+                reply = await self._once(hosted, arguments, request.metadata)
+            else:
+                reply = encode(await hosted.call(*arguments))
+            failed = None
+            return reply
         except Exception as error:
+            failed = error
             judge_outcome(error, self._errors)
             self._count(statistics, error)
             raise self._errors.to_failure(error) from error
@@ -219,6 +254,27 @@ class Dispatcher:
             statistics.pending -= 1
             statistics.seconds += seconds
             statistics.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
+            if limiter is not None:
+                self._leave(limiter, seconds, failed, request.deadline)
+
+    async def _enter(self, limiter: Limiter, hosted: _Hosted, deadline: float | None) -> None:
+        """Let a call in; raise `Overloaded` or `DeadlineExceeded`, both not applied."""
+        try:
+            await limiter.enter(hosted.spec.priority, deadline)
+        except CoterieError as error:
+            # Refused before it began: the caller is asked to come back, and so goes to another node.
+            if isinstance(error, Overloaded) and error.retry_after_s is None:
+                error.retry_after_s = _COME_BACK_S
+            self._count(hosted.statistics, error)
+            raise
+
+    def _leave(
+        self, limiter: Limiter, took_s: float, failed: BaseException | None, deadline: float | None
+    ) -> None:
+        """End a call that was let in. What took too long says that there was too much to do."""
+        late = failed is _CANCELLED and deadline is not None and self._loop_time() >= deadline
+        dropped = late or isinstance(failed, Overloaded | DeadlineExceeded | TimeoutError)
+        limiter.leave(None if failed is not None else took_s, dropped=dropped)
 
     async def _once(self, hosted: _Hosted, arguments: tuple[Any, ...], metadata: Metadata) -> bytes:
         """Answer a call of an idempotent method with the first reply to its key."""

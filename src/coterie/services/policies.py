@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from ..errors import InvalidConfiguration
-from ..resilience import Policy
+from ..resilience import Policy, Priority
 from .spec import MethodSpec, ServiceSpec
 
-__all__ = ["Effective", "Policies", "idempotent", "policy"]
+__all__ = ["Effective", "Policies", "idempotent", "policy", "priority"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -54,6 +54,18 @@ def policy(policy: Policy) -> Callable[[F], F]:
 
     def decorate(function: F) -> F:
         function.__coterie_policy__ = policy  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def priority(level: Priority) -> Callable[[F], F]:
+    """Say which calls of a service with a limit go first when it has too much to do: 0 before 1 ... 3."""
+    if level not in range(4):
+        raise InvalidConfiguration(f"a priority is 0, 1, 2 or 3, not {level!r}")
+
+    def decorate(function: F) -> F:
+        function.__coterie_priority__ = level  # type: ignore[attr-defined]
         return function
 
     return decorate

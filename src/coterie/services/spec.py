@@ -13,7 +13,7 @@ import msgspec
 
 from ..codec import Buffer, Codec, codec_for, encode_hook, is_immutable, type_name
 from ..errors import InvalidArgument, InvalidConfiguration, RemoteError
-from ..resilience import Policy
+from ..resilience import AdaptiveLimitConfig, Policy, Priority
 
 __all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
 
@@ -59,6 +59,8 @@ class MethodSpec:
     immutable_result: bool
     idempotent: bool = False
     """Whether a repeated call does no harm (`@idempotent`)."""
+    priority: Priority = 1
+    """Who goes first when the service has too much to do: 0 before 3 (`@priority`)."""
     keeps_replies: bool = False
     """Whether that is because the first reply is kept, and not by the nature of the method."""
     policy: Policy | None = None
@@ -163,9 +165,17 @@ class ServiceSpec:
     doc: str
     policy: Policy | None = None
     """The policy that the service was declared with, if any."""
+    limit: int | AdaptiveLimitConfig | None = None
+    """How many calls one node answers at once."""
 
 
-def describe(cls: type[Any], name: str | None = None, *, policy: Policy | None = None) -> ServiceSpec:
+def describe(
+    cls: type[Any],
+    name: str | None = None,
+    *,
+    policy: Policy | None = None,
+    limit: int | AdaptiveLimitConfig | None = None,
+) -> ServiceSpec:
     """Read a service's declaration off its class.
 
     Every public method (no leading underscore) must be `async def` with annotated parameters.
@@ -187,7 +197,9 @@ def describe(cls: type[Any], name: str | None = None, *, policy: Policy | None =
             f"the service {service} has no public method",
             hint="add one: `async def greet(self, name: str) -> str`",
         )
-    return ServiceSpec(name=service, cls=cls, methods=methods, doc=inspect.getdoc(cls) or "", policy=policy)
+    return ServiceSpec(
+        name=service, cls=cls, methods=methods, doc=inspect.getdoc(cls) or "", policy=policy, limit=limit
+    )
 
 
 def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
@@ -237,6 +249,7 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
             idempotent=mark is not None,
             keeps_replies=mark == "kept",
             policy=getattr(function, "__coterie_policy__", None),
+            priority=getattr(function, "__coterie_priority__", 1),
         )
     except InvalidConfiguration as error:
         shown = ", ".join(f"{p.name}: {type_name(p.type)}" for p in parameters)
