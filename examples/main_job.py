@@ -2,6 +2,9 @@
 
     make run                    all of it; exits with 0 only if nothing was lost or sold twice
     make run ARGS=--serve       the same, and the shop stays open for you to play with
+    make run ENGINE=etcd        on three members of etcd, whose leader is killed as well; or ENGINE=nats
+    make run ENGINE=etcd+nats   state on etcd, events on NATS
+    make run ENGINE=postgres    on a PostgreSQL server that is killed and started again; or ENGINE=redis
 
 Real processes, real HTTP, a real SIGKILL. Buyers repeat an order, with the same id and at another
 node, until they have an answer. In the end their receipts are held against the shop's own books.
@@ -28,6 +31,8 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from coterie import lab
 
 SHOP = Path(__file__).with_name("shop.py")
 ARTICLES = ("tea", "coffee", "cocoa", "sugar", "milk")
@@ -86,6 +91,50 @@ class ShopNode:
             await asyncio.wait_for(self.process.wait(), 15)
         except TimeoutError:
             await self.kill()
+
+
+class Engines:
+    """The engines that the job starts: for a name like `etcd`, or `etcd+nats` for state and events apart."""
+
+    def __init__(self, names: str) -> None:
+        self.clusters = [
+            lab.start(name, members=3 if name in {"etcd", "nats"} else 1) for name in names.split("+")
+        ]
+        if len(self.clusters) > 2:
+            raise SystemExit(f"{names!r} names more than two engines: one for state, one for events")
+        self._killed: dict[lab.Cluster, int] = {}
+
+    def options(self) -> tuple[str, ...]:
+        """Return what tells a node where they are."""
+        urls = [cluster.url for cluster in self.clusters]
+        return ("--engine", urls[0]) if len(urls) == 1 else ("--store", urls[0], "--log", urls[1])
+
+    async def kill(self, answered: int) -> None:
+        """Kill the member of each that leads. One that is alone is started again at once."""
+        for cluster in self.clusters:
+            index = await cluster.leader()
+            member = cluster.members[index]
+            pid = member.pid
+            await cluster.kill(index)
+            alone = len(cluster.members) == 1
+            role = "its only member" if alone else "the leader of its three members"
+            console.print(
+                f"  [red]killed[/] {member.name} (pid {pid}, {role}, SIGKILL) after {answered} answers",
+                soft_wrap=True,
+            )
+            self._killed[cluster] = index
+            if alone:
+                await self._restart(cluster)
+
+    async def restart(self) -> None:
+        """Start again what was killed."""
+        for cluster in tuple(self._killed):
+            await self._restart(cluster)
+
+    async def _restart(self, cluster: lab.Cluster) -> None:
+        member = cluster.members[self._killed.pop(cluster)]
+        await cluster.restart(member.index)
+        console.print(f"  [green]restarted[/] {member.name} (pid {member.pid})")
 
 
 @dataclass
@@ -166,22 +215,30 @@ def make_orders(count: int) -> list[dict[str, Any]]:
     ]
 
 
-async def crash(nodes: list[ShopNode], ledger: Ledger, count: int) -> None:
-    """Kill a node when a third of the orders is answered, and start it again at two thirds."""
+async def crash(nodes: list[ShopNode], engines: Engines | None, ledger: Ledger, count: int) -> None:
+    """Kill a node when a third of the orders is answered, and start it again at two thirds.
+
+    Of the engines a member is killed when half of the orders is answered, while that node is still missing.
+    """
     victim = nodes[0]
     await ledger.wait_answered(count // 3)
     pid = victim.pid
     await victim.kill()
     console.print(f"  [red]killed[/] {victim.name} (pid {pid}, SIGKILL) after {ledger.answered} answers")
+    if engines is not None:
+        await ledger.wait_answered(count // 2)
+        await engines.kill(ledger.answered)
     await ledger.wait_answered(count * 2 // 3)
     await victim.start()
     console.print(
         f"  [green]restarted[/] {victim.name} (pid {victim.pid}) at [cyan]{victim.url}[/], "
         f"ready after {victim.ready_after_s:.2f} s"
     )
+    if engines is not None:
+        await engines.restart()
 
 
-async def trade(nodes: list[ShopNode], arguments: argparse.Namespace) -> Ledger:
+async def trade(nodes: list[ShopNode], engines: Engines | None, arguments: argparse.Namespace) -> Ledger:
     """Stock the shop, let the buyers in, crash a node meanwhile."""
     ledger = Ledger()
     async with httpx.AsyncClient(timeout=5) as http:
@@ -202,7 +259,7 @@ async def trade(nodes: list[ShopNode], arguments: argparse.Namespace) -> Ledger:
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("orders", total=arguments.orders)
         tasks = [asyncio.create_task(buyer(nodes, orders, ledger)) for _ in range(arguments.buyers)]
-        tasks.append(asyncio.create_task(crash(nodes, ledger, arguments.orders)))
+        tasks.append(asyncio.create_task(crash(nodes, engines, ledger, arguments.orders)))
         everything = asyncio.gather(*tasks)
         while not everything.done():
             progress.update(bar, completed=ledger.answered)
@@ -283,10 +340,9 @@ def report(ledger: Ledger, books: dict[str, Any], complaints: list[str], took_s:
 
 
 @contextlib.asynccontextmanager
-async def cluster(arguments: argparse.Namespace) -> AsyncIterator[list[ShopNode]]:
+async def shop_nodes(arguments: argparse.Namespace, engine: tuple[str, ...]) -> AsyncIterator[list[ShopNode]]:
     """Three nodes on one engine, ended with the block whatever happens in it."""
     with tempfile.TemporaryDirectory(prefix="coterie-shop-") as directory:
-        engine = ("--engine", arguments.engine) if arguments.engine else ()
         nodes = [ShopNode(f"shop-{number}", arguments.shop, Path(directory), engine) for number in (1, 2, 3)]
         try:
             await asyncio.gather(*(node.start() for node in nodes))
@@ -295,15 +351,33 @@ async def cluster(arguments: argparse.Namespace) -> AsyncIterator[list[ShopNode]
             await asyncio.gather(*(node.stop() for node in nodes))
 
 
+@contextlib.asynccontextmanager
+async def engines_of(arguments: argparse.Namespace) -> AsyncIterator[tuple[Engines | None, tuple[str, ...]]]:
+    """Start the engines that are named, for the block; give them, and the options of a node."""
+    given: str = arguments.engine
+    if ":" in given or not given:
+        yield None, ("--engine", given) if given else ()
+        return
+    engines = Engines(given)
+    async with contextlib.AsyncExitStack() as stack:
+        for each in engines.clusters:
+            await stack.enter_async_context(each)
+            size = "three members" if len(each.members) == 3 else "one member"
+            console.print(f"[bold]{each.binary.engine} {each.binary.version}[/], {size}")
+            for member in each.members:
+                console.print(f"  {member.name}  [cyan]{member.address}[/]  pid {member.pid}")
+        yield engines, engines.options()
+
+
 async def main(arguments: argparse.Namespace) -> int:
-    async with cluster(arguments) as nodes:
+    async with engines_of(arguments) as (engines, options), shop_nodes(arguments, options) as nodes:
         console.print("[bold]Three nodes of the shop[/]")
         for node in nodes:
             console.print(
                 f"  {node.name}  [cyan]{node.url}[/]  pid {node.pid}, ready after {node.ready_after_s:.2f} s"
             )
         began = time.monotonic()
-        ledger = await trade(nodes, arguments)
+        ledger = await trade(nodes, engines, arguments)
         took_s = time.monotonic() - began
         books = await read_books(nodes)
         complaints = audit(ledger, books)
@@ -337,7 +411,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--orders", type=int, default=3000, help="how many orders are placed (default 3000)")
     parser.add_argument("--buyers", type=int, default=12, help="how many buyers at once (default 12)")
     parser.add_argument(
-        "--engine", default="", help="the URL of the engine (default: SQLite in a new folder)"
+        "--engine",
+        default="",
+        help="an engine to start: nats, etcd, etcd+nats, postgres, redis, valkey; or the URL of one "
+        "(default: SQLite in a new folder)",
     )
     parser.add_argument("--shop", default=str(SHOP), help="the program (default: shop.py beside this file)")
     parser.add_argument("--serve", action="store_true", help="keep the shop open afterwards")

@@ -41,6 +41,19 @@ def test_the_books_balance(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("engine", ["etcd", "postgres", "redis"])
+def test_the_books_balance_on_an_engine_that_is_hurt_as_well(tmp_path: Path, engine: str) -> None:
+    done = main_job("--engine", engine, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for what in ("killed", "restarted"):
+        assert f"{what} shop-1" in done.stdout
+        for name in engine.split("+"):
+            assert f"{what} {name}-" in done.stdout
+    assert re.search(r"lost or sold twice +none", done.stdout)
+    assert "The books balance." in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("shop", "complaint"),
     [
@@ -57,7 +70,7 @@ def test_a_broken_shop_is_caught(tmp_path: Path, shop: str, complaint: str) -> N
 
 
 def test_make_run_installs_what_the_job_imports() -> None:
-    """Here the tools of the developers are installed as well; on a machine of a first `make run` they are not."""
+    """Here the developers' tools are installed as well; where `make run` comes first they are not."""
     rule = re.search(r"^\$\(RUN\):.*\n((?:\t.*\n)+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert rule is not None
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
