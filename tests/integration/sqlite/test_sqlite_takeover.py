@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ async def test_a_writer_that_closes_hands_over_what_it_did(tmp_path: Path) -> No
         await third.put("last", "")
         assert await third.role() == "writer"
         assert await third.close() == 0
-    rows = sqlite3.connect(tmp_path / "a.db").execute("SELECT count(*) FROM kv").fetchone()
-    assert rows == (901,)
+    with closing(sqlite3.connect(tmp_path / "a.db")) as database:
+        assert database.execute("SELECT count(*) FROM kv").fetchone() == (901,)
 
 
 async def test_a_child_of_a_dead_writer_does_not_keep_its_role(tmp_path: Path) -> None:
