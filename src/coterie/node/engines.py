@@ -7,13 +7,14 @@ entry points in the group `coterie.engines`, so others can add their own.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
 from ..errors import InvalidConfiguration, Unsupported
-from ..ports import Clock, Engine, Entropy, Log, OpenEngine, Store, Wire
+from ..ports import Clock, Durability, Engine, Entropy, Log, OpenEngine, Store, Wire
 
 if TYPE_CHECKING:
     from ..app import App
@@ -22,6 +23,21 @@ if TYPE_CHECKING:
 __all__ = ["Ports", "check_guarantees", "open_engine", "open_ports"]
 
 GROUP = "coterie.engines"
+
+KEEPERS: Mapping[Durability, tuple[str, ...]] = {
+    Durability.PROCESS_CRASH: (
+        "sqlite",
+        "etcd",
+        "postgresql",
+        "redis or valkey with appendfsync always or no",
+    ),
+    Durability.POWER_LOSS: ("sqlite", "etcd", "postgresql", "redis or valkey with appendfsync always"),
+    Durability.MACHINE_LOSS: (
+        "etcd with three members",
+        "postgresql with a majority of synchronous standbys",
+    ),
+}
+"""Which engines' writes outlive what. A test holds it against what they say themselves."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -96,12 +112,12 @@ def check_guarantees(app: App, store: Store) -> None:
             raise Unsupported(
                 f"the map {declared.name!r} of the app {app.name!r} needs {declared.consistency} reads, "
                 f"but the engine {given.engine!r} gives only {given.consistency} ones",
-                hint="use an engine that is linearizable: sqlite or memory",
+                hint="all engines that come with Coterie give them",
             )
         if given.durability < declared.durability:
             raise Unsupported(
                 f"the map {declared.name!r} of the app {app.name!r} needs writes that outlive "
                 f"{declared.durability}, but those of the engine {given.engine!r} outlive only "
                 f"{given.durability}",
-                hint="use an engine that gives it; SQLite's writes outlive a power loss by default",
+                hint=f"engines that give it: {', '.join(KEEPERS[declared.durability])}",
             )

@@ -9,10 +9,18 @@ from typing import Any
 import pytest
 from redis_kit import open_redis, raw
 
-from coterie import lab
+from coterie import App, lab
 from coterie.engines.redis import RedisConfig, open_engine
 from coterie.engines.system import SystemClock, SystemEntropy
-from coterie.errors import InvalidConfiguration, Outcome, Overloaded, PermissionDenied, Unavailable
+from coterie.errors import (
+    InvalidConfiguration,
+    Outcome,
+    Overloaded,
+    PermissionDenied,
+    Unavailable,
+    Unsupported,
+)
+from coterie.node import Node, NodeConfig
 from coterie.ports.guarantees import Durability
 from coterie.ports.store import Commit, Put
 
@@ -139,3 +147,21 @@ async def test_a_full_server_refuses_whole_commits() -> None:
         assert refused.value.outcome is Outcome.NOT_APPLIED
         assert [await client.store.get(f"{side}{index}") for side in "ab"] == [None, None]
         await client.store.commit(Commit((), tuple(f"a{each}" for each in range(index))))
+
+
+async def test_an_app_that_declares_more_than_the_server_keeps_does_not_start() -> None:
+    app = App("bank")
+    app.map("ledger", int, durability=Durability.POWER_LOSS)
+    for settings in ({"appendfsync": "everysec"}, {"appendonly": "no"}, {"appendfsync": "always"}):
+        async with lab.start("valkey", settings=settings) as cluster:
+            node = Node(app, NodeConfig(engine=cluster.url, http="off"))
+            if "always" in settings.values():
+                await node.start()
+            else:
+                with pytest.raises(Unsupported) as refused:
+                    await node.start()
+                text = str(refused.value)
+                assert "the map 'ledger' of the app 'bank' needs writes that outlive power loss" in text
+                assert "'redis' outlive only none" in text
+                assert "engines that give it: sqlite, etcd" in text
+            await node.close()
