@@ -1,8 +1,8 @@
 """Every example in the docs runs.
 
 Each block of Python in README.md and docs/*.md is run as it stands: the blocks of one page one after
-another in one namespace, in an empty folder. A block that cannot be run has a comment above it that says why:
-`<!-- not run: reason -->`.
+another in one namespace, in an empty folder. A block that begins with `# name.py` is saved there under that
+name as well. One that cannot be run has a comment above it that says why: `<!-- not run: reason -->`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FILE = re.compile(r"# (\w+\.py)\n")
 NOT_RUN = re.compile(r"<!-- not run: \S.* -->\s*$")
 
 
@@ -44,6 +45,8 @@ def run(page: Path, blocks: list[Example]) -> None:
     sys.modules[module.__name__] = module  # Where dataclasses and type hints look names up.
     try:
         for block in blocks:
+            if named := FILE.match(block.source):
+                Path(named[1]).write_text(block.source)
             code = compile("\n" * block.line + block.source, str(page), "exec", dont_inherit=True)
             exec(code, vars(module))
     finally:
