@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 from contextlib import aclosing, suppress
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
@@ -321,3 +323,14 @@ async def test_nobody_there(wires: Wires) -> None:
     with suppress(Unavailable):
         await call(channel)
     assert channel.pending == 0
+
+
+async def test_a_datagram_to_nobody_leaves_no_complaint_behind(wires: Wires, tmp_path: Path) -> None:
+    complaints: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+    before = len(asyncio.all_tasks())
+    wires.channel(f"unix:{tmp_path}/nobody").datagram(b"anybody?")
+    assert len(asyncio.all_tasks()) == before + 1
+    await eventually(lambda: len(asyncio.all_tasks()) == before)  # It has tried to connect.
+    gc.collect()
+    assert complaints == []

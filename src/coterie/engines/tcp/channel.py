@@ -281,7 +281,7 @@ class TcpChannel:
             if not connection.congested and len(body) <= self._config.max_body_bytes:
                 connection.send(Datagram(bytes(body)))
         elif not self._closed and self._connecting is None and self._time() >= self._not_before:
-            self._connecting = self._loop.create_task(self._connect())
+            self._connecting = self._begin_to_connect()
 
     async def close(self) -> None:
         if self._closed:
@@ -314,7 +314,7 @@ class TcpChannel:
                         outcome=Outcome.NOT_APPLIED,
                     )
                 if self._connecting is None:
-                    self._connecting = self._loop.create_task(self._connect())
+                    self._connecting = self._begin_to_connect()
                 waiting = asyncio.shield(self._connecting)
             try:
                 async with asyncio.timeout_at(deadline):
@@ -328,6 +328,11 @@ class TcpChannel:
                 if caller is None or caller.cancelling() or not self._closed:
                     raise
                 # Not the caller was cancelled, but the attempt to connect, by `close`: said above.
+
+    def _begin_to_connect(self) -> asyncio.Task[CallingConnection]:
+        connecting = self._loop.create_task(self._connect())
+        connecting.add_done_callback(_heard)  # It may be that nobody waits for it: a datagram does not.
+        return connecting
 
     async def _connect(self) -> CallingConnection:
         try:
@@ -369,6 +374,11 @@ class TcpChannel:
                 raise
         connection.peer = self.address
         return connection
+
+
+def _heard(connecting: asyncio.Task[CallingConnection]) -> None:
+    if not connecting.cancelled():
+        connecting.exception()
 
 
 def _reason(error: Exception) -> str:
