@@ -15,6 +15,8 @@ __all__ = ["Listener", "PolicyEvent", "PolicyEventKind"]
 class PolicyEventKind(enum.StrEnum):
     """What happened."""
 
+    ATTEMPT = "attempt"
+    """An attempt begins, the first one or a later one."""
     RETRY = "retry"
     """A failed attempt is repeated."""
     BUDGET_SPENT = "budget_spent"

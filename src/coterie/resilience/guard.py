@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
-from ..context import CURRENT
+from ..context import CURRENT, Call
 from ..errors import (
     CoterieError,
     DeadlineExceeded,
@@ -31,7 +31,7 @@ from ..errors import (
 from .breaker import Breaker, BreakerState
 from .budget import RetryBudget
 from .events import Listener, PolicyEvent, PolicyEventKind
-from .latency import Quantiles
+from .hedging import HedgeDelay, race
 from .limiter import Limiter
 from .policy import Policy
 from .queue import Priority
@@ -73,14 +73,14 @@ class Guard:
         self.name: str = name
         self.breaker: Breaker | None = Breaker(self.policy.breaker) if self.policy.breaker else None
         self.budget: RetryBudget | None = RetryBudget(self.policy.retry.budget) if self.policy.retry else None
+        if self.policy.hedge is not None and self.budget is None:
+            self.budget = RetryBudget()
         self.limiter: Limiter | None = None
         self._listener = listener
         self._entropy = entropy
         self._rate = Gcra(self.policy.rate) if self.policy.rate else None
-        self._latency = Quantiles() if self.policy.hedge else None
+        self._hedging = HedgeDelay(self.policy.hedge) if self.policy.hedge else None
         self._time: Callable[[], float] | None = None
-        # What a first attempt needs beyond a closed breaker, if anything, is found out once.
-        self._plain = self._rate is None and self.policy.limit is None and self.policy.hedge is None
 
     def _begin(self) -> Callable[[], float]:
         loop = asyncio.get_running_loop()
@@ -108,7 +108,7 @@ class Guard:
         Raises what the last attempt raised, `Overloaded` or `Unavailable` (both not applied) when it was
         refused here, and `DeadlineExceeded`.
         """
-        return await self._run(function, args, kwargs, idempotent, priority)
+        return await self._run(functools.partial(function, *args, **kwargs), idempotent, priority)
 
     def wrap(
         self, *, idempotent: bool = False, priority: Priority = 1
@@ -118,7 +118,7 @@ class Guard:
         def decorate(function: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, Coroutine[Any, Any, T]]:
             @functools.wraps(function)
             def guarded(*args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, T]:
-                return self._run(function, args, kwargs, idempotent, priority)
+                return self._run(functools.partial(function, *args, **kwargs), idempotent, priority)
 
             return guarded
 
@@ -126,15 +126,19 @@ class Guard:
 
     async def _run(
         self,
-        function: Callable[..., Awaitable[T]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        work: Callable[[], Awaitable[T]],
         idempotent: bool,
         priority: Priority,
     ) -> T:
         time = self._time or self._begin()
         now = time()
-        until = self._deadline(now)
+        here = CURRENT.get(None)
+        inherited = None if here is None else here.deadline
+        until = inherited
+        if self.policy.timeout_s is not None:
+            until = now + self.policy.timeout_s
+            if inherited is not None and inherited < until:
+                until = inherited
         if until is not None and until <= now:
             raise DeadlineExceeded(
                 f"the deadline was over before {self.name} began", outcome=Outcome.NOT_APPLIED
@@ -143,27 +147,36 @@ class Guard:
             self.budget.attempt()
         if self._rate is not None:
             self._check_rate(now)
-        if self.limiter is None:
-            return await self._attempts(function, args, kwargs, idempotent, until)
-        if not self.limiter.enter_nowait():
+        if self.limiter is not None and not self.limiter.enter_nowait():
             await self._enter(priority, until)
+        # What is called sees how long it has.
+        token = None if until == inherited else CURRENT.set(_until(here, until))
+        try:
+            if self.limiter is None:
+                return await self._attempts(work, idempotent, until)
+            return await self._counted(self.limiter, work, idempotent, until)
+        finally:
+            if token is not None:
+                CURRENT.reset(token)
+
+    async def _counted(
+        self,
+        limiter: Limiter,
+        work: Callable[[], Awaitable[T]],
+        idempotent: bool,
+        until: float | None,
+    ) -> T:
+        time = cast("Callable[[], float]", self._time)
         began, took_s, dropped = time(), None, False
         try:
-            result = await self._attempts(function, args, kwargs, idempotent, until)
+            result = await self._attempts(work, idempotent, until)
             took_s = time() - began
         except (Overloaded, DeadlineExceeded):
             dropped = True
             raise
         finally:
-            self.limiter.leave(took_s, dropped=dropped)
+            limiter.leave(took_s, dropped=dropped)
         return result
-
-    def _deadline(self, now: float) -> float | None:
-        until = None if self.policy.timeout_s is None else now + self.policy.timeout_s
-        here = CURRENT.get(None)
-        if here is not None and here.deadline is not None and (until is None or here.deadline < until):
-            return here.deadline
-        return until
 
     def _check_rate(self, now: float) -> None:
         assert self._rate is not None  # noqa: S101 - the caller has looked
@@ -182,16 +195,16 @@ class Guard:
 
     async def _attempts(
         self,
-        function: Callable[..., Awaitable[T]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        work: Callable[[], Awaitable[T]],
         idempotent: bool,
         until: float | None,
     ) -> T:
         attempt, unknown = 1, False
         while True:
             try:
-                return await self._attempt(function, args, kwargs, until)
+                if self._hedging is not None and idempotent:
+                    return await self._hedged(self._hedging, work, until)
+                return await self._attempt(work, until)
             except Exception as error:
                 unknown = unknown or not isinstance(error, CoterieError) or error.outcome is Outcome.UNKNOWN
                 pause_s = self._again_s(error, attempt, until, idempotent=idempotent)
@@ -219,11 +232,42 @@ class Guard:
         self._tell(PolicyEventKind.RETRY, attempt=attempt + 1, detail=str(error))
         return pause_s
 
+    async def _hedged(
+        self,
+        delay: HedgeDelay,
+        work: Callable[[], Awaitable[T]],
+        until: float | None,
+    ) -> T:
+        """Make an attempt, and a second one beside it when it takes longer than usual."""
+        time, budget = cast("Callable[[], float]", self._time), cast("RetryBudget", self.budget)
+        began, company = time(), False
+        after_s = delay.after_s(began)
+
+        def beside() -> Coroutine[Any, Any, T] | None:
+            nonlocal company
+            if not budget.spend(time()):
+                return None
+            company = True
+            self._tell(PolicyEventKind.HEDGE)
+            return self._attempt(work, until)
+
+        first = self._attempt(work, until)
+        try:
+            if after_s is None:
+                result = await first
+            else:
+                result = await race(first, beside, after_s, is_answer=_is_answer)
+        except CoterieError as error:
+            if company:
+                error.outcome = Outcome.UNKNOWN  # The other one may have had its effect.
+            raise
+        now = time()
+        delay.add(now, now - began)
+        return result
+
     async def _attempt(
         self,
-        function: Callable[..., Awaitable[T]],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        work: Callable[[], Awaitable[T]],
         until: float | None,
     ) -> T:
         time, breaker = cast("Callable[[], float]", self._time), self.breaker
@@ -234,15 +278,18 @@ class Guard:
                 outcome=Outcome.NOT_APPLIED,
                 retry_after_s=breaker.wait_s(began),
             )
-        limit_s = self.policy.attempt_timeout_s
+        if self._listener is not None:
+            self._tell(PolicyEventKind.ATTEMPT)
+        limit_s, token = self.policy.attempt_timeout_s, None
         if limit_s is not None and (until is None or began + limit_s < until):
             until = began + limit_s
+            token = CURRENT.set(_until(CURRENT.get(None), until))
         try:
-            work = function(*args, **kwargs)
+            running = work()
             if until is None:
-                result = await work
+                result = await running
             else:
-                steps = work if type(work) is CoroutineType else _as_coroutine(work)
+                steps = running if type(running) is CoroutineType else _as_coroutine(running)
                 result = await within(steps, until, self._late)
         except Exception as error:
             if breaker is not None:
@@ -253,6 +300,9 @@ class Guard:
                 now = time()
                 breaker.forget(now, took_s=now - began)
             raise
+        finally:
+            if token is not None:
+                CURRENT.reset(token)
         if breaker is not None:
             self._note(breaker, began, failed=False)
         return result
@@ -270,6 +320,16 @@ class Guard:
     def _tell(self, kind: PolicyEventKind, *, attempt: int = 0, detail: str = "") -> None:
         if self._listener is not None:
             self._listener(PolicyEvent(kind, self.name, attempt=attempt, detail=detail))
+
+
+def _until(here: Call | None, until: float | None) -> Call:
+    if here is None:
+        return Call("", {}, until)
+    return Call(here.node, here.bindings, until, here.metadata, here.key)
+
+
+def _is_answer(error: BaseException | None) -> bool:
+    return error is None or not blames_the_target(error)
 
 
 async def _as_coroutine(work: Awaitable[T]) -> T:

@@ -16,9 +16,9 @@ from ..resilience import (
     PolicyEvent,
     PolicyEventKind,
     Priority,
-    Quantiles,
     RetryBudget,
 )
+from ..resilience.hedging import HedgeDelay
 from ._routing import Router
 from .spec import MethodSpec, ServiceSpec
 
@@ -79,15 +79,12 @@ class MethodPlan:
     """How one method is called."""
 
     __slots__ = (
-        "_usual_s",
-        "_usual_until",
         "attempt_timeout_s",
         "budget",
         "gates",
-        "hedge",
+        "hedging",
         "key_at",
         "late",
-        "latency",
         "managed",
         "method",
         "policy",
@@ -110,25 +107,13 @@ class MethodPlan:
         self.budget: RetryBudget = RetryBudget()
         self.gates: Gates | None = None
         # Beside a call whose reply is kept another one would only wait for the first.
-        self.hedge = policy.hedge if method.idempotent and not method.keeps_replies else None
+        may_hedge = method.idempotent and not method.keeps_replies
+        self.hedging: HedgeDelay | None = HedgeDelay(policy.hedge) if policy.hedge and may_hedge else None
         self.managed: bool = False
         """Whether there is more to do than to repeat what failed."""
-        self.latency: Quantiles | None = Quantiles() if self.hedge else None
         self.tell: Callable[..., None] = _tell_nobody
-        self._usual_s = 0.0
-        self._usual_until = 0.0
         self.key_at: tuple[int, str] | None = None
         """Position and name of the parameter that the balancer gets as key."""
-
-    def hedge_after_s(self, now: float) -> float | None:
-        """Return after how long an attempt gets company, or None as long as nobody knows what is usual."""
-        hedge, latency = self.hedge, self.latency
-        if hedge is None or latency is None or latency.count < hedge.min_calls:
-            return None
-        if now >= self._usual_until:
-            self._usual_s = max(latency.at(hedge.quantile) or 0.0, hedge.least_s)
-            self._usual_until = now + 0.1
-        return self._usual_s
 
     def key(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str | None:
         """Return what a call is about, for balancers that keep keys together."""
@@ -179,7 +164,7 @@ class Plans:
         plan.managed = (
             method.keeps_replies
             or plan.gates is not None
-            or plan.hedge is not None
+            or plan.hedging is not None
             or policy.attempt_timeout_s is not None
         )
         if self._key is not None:

@@ -11,8 +11,8 @@ from ..errors import CoterieError, DeadlineExceeded, Outcome, Overloaded, Remote
 from ..ports.entropy import Entropy
 from ..ports.wire import Failure
 from ..resilience import PolicyEventKind
+from ..resilience.hedging import HedgeDelay, race
 from ._channels import Channels, Directory
-from ._hedging import race
 from ._plans import MethodPlan
 from ._routing import Endpoint, Peer
 from .registry import ErrorRegistry
@@ -113,10 +113,10 @@ class Remote:
             began = self._time()
             timeout_s = min(call.deadline - began, plan.attempt_timeout_s)
             try:
-                if plan.hedge is None:
+                if plan.hedging is None:
                     reply = await self._attempt(call, peer, call.metadata, timeout_s)
                 else:
-                    reply = await self._hedged(call, peer, timeout_s)
+                    reply = await self._hedged(call, peer, plan.hedging, timeout_s)
             except Exception as error:  # noqa: BLE001 - told apart and raised there
                 pause_s = self.after(call, peer, error)
             else:
@@ -142,10 +142,10 @@ class Remote:
         plan.router.succeeded(peer, now, now - began)
         return reply
 
-    async def _hedged(self, call: Pending, peer: Peer, timeout_s: float) -> Any:
+    async def _hedged(self, call: Pending, peer: Peer, delay: HedgeDelay, timeout_s: float) -> Any:
         """Make an attempt, and a second one elsewhere when it takes longer than usual."""
         plan, began = call.plan, self._time()
-        after_s = plan.hedge_after_s(began)
+        after_s = delay.after_s(began)
 
         def beside() -> Coroutine[Any, Any, Any] | None:
             other = self._other(plan, peer)
@@ -162,8 +162,7 @@ class Remote:
         else:
             reply = await race(first, beside, after_s, is_answer=_is_answer)
         now = self._time()
-        if plan.latency is not None:
-            plan.latency.add(now, now - began)
+        delay.add(now, now - began)
         return reply
 
     def _other(self, plan: MethodPlan, peer: Peer) -> Peer | None:

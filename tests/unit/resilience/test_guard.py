@@ -13,6 +13,7 @@ from coterie.resilience import (
     BreakerConfig,
     BreakerState,
     Guard,
+    Hedge,
     Limiter,
     Policy,
     PolicyEvent,
@@ -53,7 +54,11 @@ async def test_what_may_be_repeated_is(waits: bool) -> None:
     guard, flaky = Guard(Policy(retry=QUICK), name="flaky", listener=events.append), Flaky(2)
     assert await guard.run(flaky, waits=waits, idempotent=True) == "done"
     assert flaky.calls == 3
-    assert [(e.kind, e.attempt) for e in events] == [(PolicyEventKind.RETRY, 2), (PolicyEventKind.RETRY, 3)]
+    assert [(e.kind, e.attempt) for e in events if e.attempt] == [
+        (PolicyEventKind.RETRY, 2),
+        (PolicyEventKind.RETRY, 3),
+    ]
+    assert [e.kind for e in events].count(PolicyEventKind.ATTEMPT) == 3
 
 
 async def test_an_unknown_outcome_is_not_repeated_unless_idempotent() -> None:
@@ -163,6 +168,24 @@ async def test_deadlines_nest_and_only_shrink() -> None:
     assert remaining_s() is None
 
 
+@pytest.mark.parametrize("policy", [Policy(timeout_s=0.5), Policy(attempt_timeout_s=0.5)])
+async def test_what_is_called_sees_how_long_it_has(policy: Policy) -> None:
+    async def left() -> float | None:
+        await asyncio.sleep(0)
+        return remaining_s()
+
+    guard = Guard(policy)
+    inside = await guard.run(left)
+    assert inside is not None
+    assert 0 < inside <= 0.5
+    assert remaining_s() is None
+    with deadline(0.1):
+        inside = await guard.run(left)
+        assert inside is not None
+        assert inside <= 0.1
+    assert await Guard(Policy.none()).run(left) is None
+
+
 async def test_a_deadline_keeps_the_call_it_is_in() -> None:
     token = CURRENT.set(Call("node", {"a": 1}, None))
     try:
@@ -257,6 +280,53 @@ async def test_a_guard_with_a_limit_counts_who_is_inside() -> None:
     release.set()
     assert await first
     assert await guard.run(Flaky(0)) == "done"
+
+
+class Sometimes:
+    """Answers at once but for the calls whose number is in `hangs`."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.hangs: set[int] = set()
+        self.cancelled: list[int] = []
+
+    async def __call__(self) -> int:
+        self.calls += 1
+        number = self.calls
+        if number in self.hangs:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.append(number)
+                raise
+        await asyncio.sleep(0)
+        return number
+
+
+async def test_an_attempt_that_takes_longer_than_usual_gets_company() -> None:
+    events: list[PolicyEvent] = []
+    work, guard = Sometimes(), Guard(Policy(hedge=Hedge(min_calls=5)), listener=events.append)
+    for _ in range(5):
+        await guard.run(work, idempotent=True)
+    work.hangs = {6}
+    assert await guard.run(work, idempotent=True) == 7
+    assert work.cancelled == [6], "the slower one is cancelled"
+    assert PolicyEventKind.HEDGE in [event.kind for event in events]
+
+
+async def test_only_what_is_idempotent_gets_company_and_only_within_the_budget() -> None:
+    work = Sometimes()
+    budget = RetryBudgetConfig(ratio=0, floor_per_s=0, burst=1)
+    guard = Guard(Policy(timeout_s=0.1, hedge=Hedge(min_calls=5), retry=Retry(attempts=1, budget=budget)))
+    for _ in range(5):
+        await guard.run(work, idempotent=True)
+    work.hangs = {6, 7, 9}
+    with pytest.raises(DeadlineExceeded):
+        await guard.run(work)
+    assert await guard.run(work, idempotent=True) == 8
+    with pytest.raises(DeadlineExceeded):
+        await guard.run(work, idempotent=True)
+    assert work.calls == 9, "the budget had one hedge"
 
 
 async def test_a_decorated_function_keeps_its_name_and_its_arguments() -> None:

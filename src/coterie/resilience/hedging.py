@@ -6,9 +6,41 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-__all__ = ["race"]
+from .latency import Quantiles
+from .policy import Hedge
+
+__all__ = ["HedgeDelay", "race"]
 
 T = TypeVar("T")
+
+_WORKED_OUT_S = 0.1
+"""How long it holds what is usual."""
+
+
+class HedgeDelay:
+    """Learns what calls usually take, and so after how long an attempt gets company. Pure."""
+
+    __slots__ = ("_hedge", "_latency", "_usual_s", "_usual_until")
+
+    def __init__(self, hedge: Hedge) -> None:
+        self._hedge = hedge
+        self._latency = Quantiles()
+        self._usual_s = 0.0
+        self._usual_until = 0.0
+
+    def add(self, now: float, took_s: float) -> None:
+        """Take in a call that was answered at `now` after `took_s`."""
+        self._latency.add(now, took_s)
+
+    def after_s(self, now: float) -> float | None:
+        """Return after how long an attempt gets company, or None as long as nobody knows what is usual."""
+        hedge, latency = self._hedge, self._latency
+        if latency.count < hedge.min_calls:
+            return None
+        if now >= self._usual_until:
+            self._usual_s = max(latency.at(hedge.quantile) or 0.0, hedge.least_s)
+            self._usual_until = now + _WORKED_OUT_S
+        return self._usual_s
 
 
 async def race(
