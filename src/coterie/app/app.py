@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 
 from ..errors import InvalidConfiguration
 from ..ports.guarantees import Durability
-from ..resilience import AdaptiveLimitConfig, Balancer, Policy, Rate, RateLimit, WhenUnsure
+from ..resilience import AdaptiveLimitConfig, Balancer, Listener, Policy, Rate, RateLimit, WhenUnsure
 from ..services import ClientSpec, ErrorRegistry, ServiceSpec, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
 from .trials import Promise, Workload, promise, workload
@@ -26,6 +26,7 @@ S = TypeVar("S")
 E = TypeVar("E", bound=type[Exception])
 W = TypeVar("W", bound=Callable[..., Awaitable[object]])
 F = TypeVar("F", bound=Callable[[], object])
+L = TypeVar("L", bound=Listener)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 
@@ -46,6 +47,8 @@ class App:
         """Clients that call a service in a way of their own."""
         self.policy: Policy | None = policy
         """What all clients call under where nothing nearer says otherwise."""
+        self.policy_listeners: list[Listener] = []
+        """Who is told of each event, on every node; see `on_policy`."""
         self.rate_limits: dict[str, RateLimit] = {}
         self.maps: dict[str, StrongMap[Any]] = {}
         self.transactions: list[Transactional[..., Any]] = []
@@ -159,6 +162,15 @@ class App:
                 hint="for instance balancer=ConsistentHash()",
             )
         return cast("S", make_client(spec, tuned))
+
+    def on_policy(self, listener: L) -> L:
+        """Call `listener(event)` for each thing that the policies of this app's clients do, on each node.
+
+        It is called in the middle of a call, so it must be quick; what it raises is logged. Attempts are
+        events as well, so calls cost a little more once there is a listener.
+        """
+        self.policy_listeners.append(listener)
+        return listener
 
     def transactional(
         self, function: Callable[Concatenate[Transaction, P], Awaitable[R]], /

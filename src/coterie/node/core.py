@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..context import Call
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
-from ..resilience import PolicyEvent, RateBinding
+from ..resilience import PolicyEvent, PolicyEventKind, RateBinding
 from ..services import (
     CallConfig,
     Channels,
@@ -140,6 +140,7 @@ class Core:
             new_balancer=lambda: copy.deepcopy(client.balancer),
             key=client.key,
             listener=self._on_policy,
+            attempts=bool(self.app.policy_listeners),
         )
         return ServiceBinding(
             spec,
@@ -154,7 +155,13 @@ class Core:
         )
 
     def _on_policy(self, event: PolicyEvent) -> None:
-        self.policy_events.add((event.name, event.kind.value))
+        if event.kind is not PolicyEventKind.ATTEMPT:
+            self.policy_events.add((event.name, event.kind.value))
+        for listener in self.app.policy_listeners:
+            try:
+                listener(event)
+            except Exception:  # noqa: BLE001 - what watches a call must not fail it
+                _log.exception("a listener of policies failed at %s", event)
 
     async def close(self) -> None:
         """Release everything. Idempotent."""

@@ -91,6 +91,7 @@ class MethodPlan:
         "retry",
         "router",
         "tell",
+        "tells_attempts",
         "timeout_s",
     )
 
@@ -112,6 +113,7 @@ class MethodPlan:
         self.managed: bool = False
         """Whether there is more to do than to repeat what failed."""
         self.tell: Callable[..., None] = _tell_nobody
+        self.tells_attempts: bool = False
         self.key_at: tuple[int, str] | None = None
         """Position and name of the parameter that the balancer gets as key."""
 
@@ -126,7 +128,8 @@ class MethodPlan:
 
 class Plans:
     """Builds the plans of one service. Methods whose policies have a part in common share its state:
-    one budget, one limit, one rate, and one breaker for each endpoint."""
+    one budget, one limit, one rate, and one breaker for each endpoint. The listener is told of attempts
+    only with `attempts`: calls that nothing happens to take a shorter way without."""
 
     def __init__(
         self,
@@ -137,6 +140,7 @@ class Plans:
         new_balancer: Callable[[], Balancer | None] = lambda: None,
         key: str | None = None,
         listener: Listener | None = None,
+        attempts: bool = False,
     ) -> None:
         self._spec = spec
         self._policy_of = policy_of
@@ -144,6 +148,7 @@ class Plans:
         self._new_balancer = new_balancer
         self._key = key
         self._listener = listener
+        self._attempts = attempts and listener is not None
         self._shared: dict[Any, Any] = {}
 
     def build(self) -> dict[str, MethodPlan]:
@@ -156,6 +161,7 @@ class Plans:
         plan = MethodPlan(method, policy, router, timeout_s=self._timeout_s)
         if self._listener is not None:
             plan.tell = partial(_tell, self._listener, method.target)
+            plan.tells_attempts = self._attempts
         if policy.retry is not None:
             budget = policy.retry.budget
             plan.budget = self._share(budget, lambda: RetryBudget(budget))
@@ -166,6 +172,7 @@ class Plans:
             or plan.gates is not None
             or plan.hedging is not None
             or policy.attempt_timeout_s is not None
+            or self._attempts
         )
         if self._key is not None:
             names = [parameter.name for parameter in method.parameters]

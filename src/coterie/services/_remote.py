@@ -127,6 +127,8 @@ class Remote:
     async def _attempt(self, call: Pending, peer: Peer, metadata: Metadata | None, timeout_s: float) -> Any:
         """Make one attempt, and count how it ended."""
         plan, load, began = call.plan, peer.load, self._time()
+        if plan.tells_attempts:
+            plan.tell(PolicyEventKind.ATTEMPT, target=peer.address, attempt=call.attempt)
         load.pending += 1
         try:
             channel = self._channels.get(peer.address)

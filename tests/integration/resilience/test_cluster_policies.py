@@ -13,7 +13,7 @@ from resilience_place import calling, counted
 from coterie import App, Hedge, Outcome, Policy, Retry, Unavailable, deadline, idempotent, policy
 from coterie.context import current
 from coterie.errors import DeadlineExceeded, InvalidConfiguration, RemoteError
-from coterie.resilience import BreakerConfig, ConsistentHash, RetryBudgetConfig, RoundRobin
+from coterie.resilience import BreakerConfig, ConsistentHash, PolicyEvent, RetryBudgetConfig, RoundRobin
 from coterie.testing import Cluster
 
 QUICK = Retry(base_s=0.001, longest_s=0.002)
@@ -205,6 +205,29 @@ async def test_nodes_that_die_are_not_noticed_by_callers(faults: Faults) -> None
             await work.once()
         await cluster.kill(0)
         assert {await work.once() for _ in range(50)} == {"2", "3"}
+
+
+async def test_who_listens_is_told_of_each_attempt(faults: Faults) -> None:
+    app, cls = an_app(faults, Policy(retry=GENEROUS))
+    work, events = app.client(cls), list[PolicyEvent]()
+
+    @app.on_policy
+    def broken(event: PolicyEvent) -> None:
+        raise ZeroDivisionError
+
+    app.on_policy(events.append)
+    async with Cluster(app, nodes=1) as cluster, calling(app, cluster) as connection:
+        await work.once()
+        assert [(e.kind, e.name, e.attempt) for e in events] == [("attempt", "Work.once", 1)]
+        assert events[0].target == connection._core.directory.endpoints("Work")[0].address
+        events.clear()
+        faults.failing = {"1"}
+        with pytest.raises(Unavailable):
+            await work.again()
+        attempts = [event.attempt for event in events if event.kind == "attempt"]
+        assert attempts == [1, 2, 3, 4, 5, 6]
+        assert faults.calls["1"] == 7
+        assert "attempt" not in counted(connection), "what is counted at every call is counted elsewhere"
 
 
 async def test_a_wrong_override_refuses_the_start(faults: Faults) -> None:
