@@ -66,8 +66,8 @@ class Crew:
     def written(self) -> int:
         return sum(entry.stat().st_size for entry in os.scandir(self.journals))
 
-    def round(self) -> None:
-        """Wait until something was written, and kill one, two or all at some moment after."""
+    def round(self, *, aimed: bool = False) -> None:
+        """Wait until something was written, and kill one, two or all at some moment after; or just the writer."""
         self.fill()
         before, patience = self.written(), time.monotonic() + PATIENCE_S
         while self.written() < before + 2000:
@@ -77,7 +77,9 @@ class Crew:
         time.sleep(self.random.random() * 0.02)
         victims = self.random.sample(self.workers, self.random.choice([1, 1, 1, 2, self.size]))
         leader = self.leader()
-        if leader is not None and leader not in victims and self.random.random() < 0.6:
+        if aimed and leader is not None:
+            victims = [leader]
+        elif leader is not None and leader not in victims and self.random.random() < 0.6:
             victims[0] = leader
         self.leaders_killed += leader in victims
         for victim in victims:

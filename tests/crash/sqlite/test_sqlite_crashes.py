@@ -11,6 +11,7 @@ from crash_driver import Crew, Journals, judge
 
 ROUNDS = 200
 ROUNDS_OF_A_MUTANT = 25
+ATTEMPTS = 8
 
 
 @pytest.fixture
@@ -38,17 +39,17 @@ async def test_nothing_acknowledged_is_lost_or_done_twice(tmp_path: Path, seed: 
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(400)
 @pytest.mark.parametrize("mutant", ["acknowledge_early", "forget_sessions"])
 async def test_a_mutant_is_caught(tmp_path: Path, seed: int, mutant: str) -> None:
-    for attempt in range(5):  # One is enough, nearly always.
+    for attempt in range(ATTEMPTS):  # One or two are enough, nearly always.
         folder = tmp_path / str(attempt)
         folder.mkdir()
         with Crew(folder, seed + attempt, mutant=mutant) as crew:
             for _ in range(ROUNDS_OF_A_MUTANT):
-                crew.round()
+                crew.round(aimed=True)
         broken = await judge(crew.path, Journals.read(crew.journals))
         if broken:
             print(f"{len(broken)} broken promises, such as: {broken[0]}")
             return
-    pytest.fail(f"{mutant} was not caught in {5 * ROUNDS_OF_A_MUTANT} rounds")
+    pytest.fail(f"{mutant} was not caught in {ATTEMPTS * ROUNDS_OF_A_MUTANT} rounds")
