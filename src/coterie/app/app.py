@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
+from ..coordination import Lock, ReadWriteLock, Semaphore
 from ..errors import InvalidConfiguration
 from ..ports.guarantees import Durability
 from ..resilience import AdaptiveLimitConfig, Balancer, Listener, Policy, Rate, RateLimit, WhenUnsure
@@ -73,6 +74,18 @@ class App:
             raise InvalidConfiguration(f"the app {self.name!r} declares the map {name!r} twice")
         declared = self.maps[name] = StrongMap(name, tp, durability=durability)
         return declared
+
+    def lock(self, name: str, *, wait_s: float | None = 30.0) -> Lock:
+        """Return the lock called `name`: `async with app.lock("restock") as lease:`. See `Lock`."""
+        return Lock(name, wait_s=wait_s)
+
+    def read_write_lock(self, name: str, *, wait_s: float | None = 30.0) -> ReadWriteLock:
+        """Return the lock `name` that many hold for reading, or one for writing. See `ReadWriteLock`."""
+        return ReadWriteLock(name, wait_s=wait_s)
+
+    def semaphore(self, name: str, places: int, *, wait_s: float | None = 30.0) -> Semaphore:
+        """Return the lock `name` that up to `places` hold at once. See `Semaphore`."""
+        return Semaphore(name, places, wait_s=wait_s)
 
     def rate_limit(
         self,

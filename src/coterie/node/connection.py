@@ -6,10 +6,11 @@ import asyncio
 import dataclasses
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from ..context import CURRENT, Call
+from ..errors import CoterieError
 from ..services import CallConfig
 from .config import NodeConfig, resolve
 from .core import Core
@@ -67,4 +68,13 @@ async def connect(
         finally:
             CURRENT.reset(token)
     finally:
+        await _give_back(core)
         await core.close()
+
+
+async def _give_back(core: Core) -> None:
+    """Let nobody wait for the leases of what this caller held."""
+    if core.coordination is not None:
+        with suppress(CoterieError, TimeoutError):  # They end by themselves.
+            async with asyncio.timeout(5):
+                await core.coordination.release()

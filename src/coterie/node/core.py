@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..context import Call
+from ..coordination import Coordination, CoordinationConfig
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
 from ..resilience import PolicyEvent, PolicyEventKind, RateBinding
@@ -64,6 +65,8 @@ class Core:
         )
         self.ledger: ReplyLedger | None = None
         """The replies of idempotent methods, from `bind` on."""
+        self.coordination: Coordination | None = None
+        """What is held and waited for here, from `bind` on."""
         self._given = ports
 
     async def open(self) -> None:
@@ -106,6 +109,17 @@ class Core:
             prefix = f"{self.app.name}/map/{declared.name}/"
             self.bindings[declared] = MapBinding(store=store, prefix=prefix, entropy=entropy)
         self.bindings[Transactional] = TransactionBinding(store=store, entropy=entropy)
+        if self.coordination is None:
+            self.coordination = Coordination(
+                store,
+                self.app.name,
+                clock=self.ports.clock,
+                entropy=entropy,
+                node=self.name,
+                config=_locks(self.config.lease_s),
+            )
+            self.stack.push_async_callback(self.coordination.close)
+        self.bindings[Coordination] = self.coordination
         for limit in self.app.rate_limits.values():
             prefix = f"{self.app.name}/rate/{limit.name}/"
             self.bindings[limit] = RateBinding(
@@ -205,3 +219,7 @@ def _lease(lease_s: float) -> MembershipConfig:
         return MembershipConfig(lease_ttl_s=lease_s, margin_s=min(0.25, lease_s / 4))
     except ValueError as error:
         raise InvalidConfiguration(str(error)) from error
+
+
+def _locks(lease_s: float) -> CoordinationConfig:
+    return CoordinationConfig(lease_s=lease_s, margin_s=min(0.25, lease_s / 4))

@@ -211,6 +211,8 @@ class Node:
                 async with asyncio.timeout(5):
                     if self._core.ledger is not None:
                         await self._core.ledger.release()
+                    if self._core.coordination is not None:
+                        await self._core.coordination.release()
                     await self._core.membership.leave()
             except (CoterieError, TimeoutError):
                 pass  # The lease ends by itself.
@@ -221,6 +223,8 @@ class Node:
         self._closed = True
         if self._core.ledger is not None:
             await self._core.ledger.close()
+        if self._core.coordination is not None:
+            await self._core.coordination.close()
         await self._core.membership.close()
         await self._core.close()
 

@@ -10,10 +10,19 @@ from typing import Any, Generic, TypeVar, overload
 
 from ..codec import Codec, codec_for, type_name
 from ..context import current
-from ..errors import Conflict, CorruptData, DeadlineExceeded, InvalidArgument, NotRunning, Outcome
+from ..errors import (
+    Conflict,
+    CorruptData,
+    DeadlineExceeded,
+    Fenced,
+    InvalidArgument,
+    NotRunning,
+    Outcome,
+)
 from ..ports.entropy import Entropy
 from ..ports.guarantees import Consistency, Durability
 from ..ports.store import ABSENT, Batch, Check, Commit, Entry, Put, Store
+from ._fenced import Fencing, commit_fenced
 from ._retry import Contention
 
 __all__ = ["Item", "MapBinding", "MapChange", "StrongMap"]
@@ -103,43 +112,60 @@ class StrongMap(Generic[V]):
         entry = await bound.store.get(bound.prefix + key)
         return None if entry is None else Item(key, self._decode(entry), entry.version)
 
-    async def put(self, key: str, value: V, *, expect: int | None = None) -> int:
+    async def put(
+        self, key: str, value: V, *, expect: int | None = None, fence: Fencing | None = None
+    ) -> int:
         """Write `value` under `key` and return its version.
 
         With `expect`, only if the entry's version is that one, or, with `expect=0`, if there is no
-        entry; otherwise raises `Conflict`.
+        entry; otherwise raises `Conflict`. With `fence`, a lease, only if that lease is still held and no
+        later holder has written; otherwise raises `Fenced`.
         """
         bound = self._bound()
         stored = bound.prefix + self._checked(key)
         puts = (Put(stored, self._encode(value if type(value) is self._plain else self._validate(value))),)
-        if expect is None:
+        if expect is None and fence is None:
             return await bound.store.commit(Commit(puts))
-        try:
-            return await bound.store.commit(Commit(puts, (), (Check(stored, expect),)))
-        except Conflict as error:
-            raise self._conflict(error, key, expect) from error
+        return await self._commit(Commit(puts), key, stored, expect, fence)
 
-    async def delete(self, key: str, *, expect: int | None = None) -> None:
-        """Remove the entry of `key`, if there is one. With `expect`, as `put`."""
+    async def delete(self, key: str, *, expect: int | None = None, fence: Fencing | None = None) -> None:
+        """Remove the entry of `key`, if there is one. With `expect` and `fence`, as `put`."""
         bound = self._bound()
         stored = bound.prefix + self._checked(key)
-        if expect is None:
-            await bound.store.commit(Commit((), (stored,)))
-            return
+        await self._commit(Commit((), (stored,)), key, stored, expect, fence)
+
+    async def _commit(
+        self, commit: Commit, key: str, stored: str, expect: int | None, fence: Fencing | None
+    ) -> int:
+        checks = () if expect is None else (Check(stored, expect),)
         try:
-            await bound.store.commit(Commit((), (stored,), (Check(stored, expect),)))
+            return await commit_fenced(
+                self._bound().store, Commit(commit.puts, commit.deletes, checks), fence
+            )
+        except Fenced:
+            raise
         except Conflict as error:
-            raise self._conflict(error, key, expect) from error
+            raise self._conflict(error, key, expect or 0) from error
 
     @overload
-    async def update(self, key: str, fn: Callable[[V | None], V]) -> V: ...
+    async def update(self, key: str, fn: Callable[[V | None], V], *, fence: Fencing | None = None) -> V: ...
     @overload
-    async def update(self, key: str, fn: Callable[[V], V], *, default: V) -> V: ...
-    async def update(self, key: str, fn: Callable[[Any], V], *, default: V | None = None) -> V:
+    async def update(
+        self, key: str, fn: Callable[[V], V], *, default: V, fence: Fencing | None = None
+    ) -> V: ...
+    async def update(
+        self,
+        key: str,
+        fn: Callable[[Any], V],
+        *,
+        default: V | None = None,
+        fence: Fencing | None = None,
+    ) -> V:
         """Replace the value of `key` by `fn(value)`, atomically, and return the new one.
 
         `fn` gets `default` when the key is absent. It may be called several times, so it must have no
-        other effect. Raises `Conflict` when it loses every race of many, and whatever `fn` raises.
+        other effect. Raises `Conflict` when it loses every race of many, `Fenced` as `put` does, and
+        whatever `fn` raises.
         """
         bound = self._bound()
         stored = bound.prefix + self._checked(key)
@@ -148,7 +174,10 @@ class StrongMap(Generic[V]):
             value = self._validate(fn(default if entry is None else self._decode(entry)))
             check = Check(stored, ABSENT if entry is None else entry.version)
             try:
-                await bound.store.commit(Commit((Put(stored, self._encode(value)),), (), (check,)))
+                commit = Commit((Put(stored, self._encode(value)),), (), (check,))
+                await commit_fenced(bound.store, commit, fence)
+            except Fenced:
+                raise
             except Conflict:
                 await pause(self._contention.wait_s(attempt, bound.entropy.random()))
             else:

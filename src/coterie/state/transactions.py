@@ -16,6 +16,7 @@ from ..context import current
 from ..errors import Conflict, InvalidArgument, NotRunning
 from ..ports.entropy import Entropy
 from ..ports.store import ABSENT, Check, Commit, Entry, Fence, Put, Store
+from ._fenced import Fencing, commit_fenced, demands
 from ._retry import Contention
 from .maps import MapBinding, StrongMap, pause
 
@@ -35,6 +36,14 @@ class TransactionBinding:
     entropy: Entropy
 
 
+@dataclass(frozen=True, slots=True)
+class _Several:
+    """Several leases as one."""
+
+    checks: tuple[Check, ...]
+    fences: tuple[Fence, ...]
+
+
 class Transaction:
     """What a transactional function reads and writes through.
 
@@ -49,7 +58,7 @@ class Transaction:
         self._reads: dict[str, Entry | None] = {}
         self._puts: dict[str, bytes] = {}
         self._deletes: set[str] = set()
-        self._fences: list[Fence] = []
+        self._fences: list[Fencing] = []
 
     @overload
     async def get(self, mapping: StrongMap[V], key: str) -> V | None: ...
@@ -79,9 +88,9 @@ class Transaction:
         self._puts.pop(stored, None)
         self._deletes.add(stored)
 
-    def fence(self, name: str, token: int) -> None:
-        """Commit only if no later token was committed under the fence `name`; otherwise `Fenced`."""
-        self._fences.append(Fence(name, token))
+    def fence(self, fence: Fencing) -> None:
+        """Commit only if the lease is still held and no later holder has committed; otherwise `Fenced`."""
+        self._fences.append(fence)
 
     def _stored(self, mapping: StrongMap[Any], key: str) -> str:
         bound: MapBinding = mapping._bound()
@@ -98,8 +107,16 @@ class Transaction:
         puts = tuple(Put(key, value) for key, value in self._puts.items())
         if not puts and not self._deletes and not self._fences and len(self._reads) < 2:
             return  # One linearizable read needs no check: it was true when it was read.
-        await self._store.commit(
-            Commit(puts, tuple(sorted(self._deletes)), self._checks(), tuple(self._fences))
+        commit = Commit(puts, tuple(sorted(self._deletes)), self._checks())
+        await commit_fenced(self._store, commit, self._all_fences())
+
+    def _all_fences(self) -> Fencing | None:
+        if len(self._fences) < 2:
+            return self._fences[0] if self._fences else None
+        every = [demands(fence) for fence in self._fences]
+        return _Several(
+            tuple(check for checks, _ in every for check in checks),
+            tuple(fence for _, fences in every for fence in fences),
         )
 
     async def _saw_one_state(self) -> bool:

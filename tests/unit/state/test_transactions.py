@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from coterie.errors import Conflict, Fenced, Outcome, Unavailable
-from coterie.ports.store import Check, Commit
+from coterie.ports.store import Check, Commit, Fence
 from coterie.state import StrongMap, Transaction, Transactional
 
 
@@ -157,7 +157,7 @@ async def test_a_fenced_transaction_is_not_retried(accounts: StrongMap[int]) -> 
     @Transactional
     async def write(txn: Transaction, token: int) -> None:
         attempts.append(token)
-        txn.fence("lock", token)
+        txn.fence(Fence("lock", token))
         txn.put(accounts, "a", token)
 
     await write(5)
