@@ -67,7 +67,7 @@ class Crew:
         return sum(entry.stat().st_size for entry in os.scandir(self.journals))
 
     def round(self, *, aimed: bool = False) -> None:
-        """Wait until something was written, and kill one, two or all at some moment after; or just the writer."""
+        """Wait until something was written, then kill one, two or all at some moment, or just the writer."""
         self.fill()
         before, patience = self.written(), time.monotonic() + PATIENCE_S
         while self.written() < before + 2000:
