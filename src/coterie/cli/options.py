@@ -55,6 +55,8 @@ _NODE = (
     click.option(
         "--replies-s", type=float, metavar="SECONDS", help="How long replies of idempotent calls are kept."
     ),
+    click.option("--zone", metavar="NAME", help="Where the node is, for callers that prefer what is near."),
+    click.option("--weight", type=float, metavar="NUMBER", help="Its share of the calls beside the others'."),
 )
 
 

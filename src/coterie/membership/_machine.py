@@ -47,6 +47,8 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     version: str = ""
     pid: int = 0
     host: str = ""
+    zone: str = ""
+    weight: float = 1.0
 
 
 class EventKind(enum.StrEnum):

@@ -49,6 +49,10 @@ class NodeConfig:
     """How long a node that was told to stop waits for what it accepted, in seconds."""
     replies_s: float = 86400.0
     """How long the replies of idempotent calls are kept at least, in seconds."""
+    zone: str = ""
+    """Where the node is, for callers that prefer what is near: a rack, a data centre, a region."""
+    weight: float = 1.0
+    """Its share of the calls beside that of the other nodes."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """The table `[policy]` of the file: what replaces values of the policies that the program declares."""
 
@@ -73,6 +77,10 @@ class NodeConfig:
             raise InvalidConfiguration(
                 f"replies_s must be between 1 and {86400 * 366} seconds (366 days), not {self.replies_s}"
             )
+        if not 0 < self.weight <= 1e6:
+            raise InvalidConfiguration(f"weight must be above 0 and at most 1000000, not {self.weight}")
+        if len(self.zone) > 64 or not self.zone.isprintable():
+            raise InvalidConfiguration(f"zone must have at most 64 printable characters, not {self.zone!r}")
         if self.cluster_key and len(self.cluster_key) < 16:
             raise InvalidConfiguration("cluster_key must have at least 16 characters")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -13,7 +14,7 @@ from ..context import Call
 from ..coordination import Coordination, CoordinationConfig
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
-from ..resilience import PolicyEvent, PolicyEventKind, RateBinding
+from ..resilience import Balancer, Local, PolicyEvent, PolicyEventKind, RateBinding
 from ..services import (
     CallConfig,
     Channels,
@@ -151,7 +152,7 @@ class Core:
             spec,
             lambda method: policies.of(spec, method, client.policy).policy,
             timeout_s=self.calls.timeout_s,
-            new_balancer=lambda: copy.deepcopy(client.balancer),
+            new_balancer=lambda: _at_home(copy.deepcopy(client.balancer), self.config.zone),
             key=client.key,
             listener=self._on_policy,
             attempts=bool(self.app.policy_listeners),
@@ -203,7 +204,7 @@ class _Directory:
 
     def refresh(self) -> None:
         self._endpoints = {
-            service: tuple(Endpoint(member.id, member.address) for member in members)
+            service: tuple(Endpoint(each.id, each.address, each.zone, each.weight) for each in members)
             for service, members in self._membership.view.serving().items()
         }
 
@@ -212,6 +213,13 @@ class _Directory:
 
     async def wait_changed(self) -> None:
         await self._membership.wait_changed()
+
+
+def _at_home(balancer: Balancer | None, zone: str) -> Balancer | None:
+    """Return the balancer with this node's zone, if it wants one and has none."""
+    if isinstance(balancer, Local) and not balancer.zone:
+        return dataclasses.replace(balancer, zone=zone)
+    return balancer
 
 
 def _lease(lease_s: float) -> MembershipConfig:

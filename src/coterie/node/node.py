@@ -145,6 +145,8 @@ class Node:
                 version=self._version,
                 pid=os.getpid(),
                 host=socket.gethostname(),
+                zone=self.config.zone,
+                weight=self.config.weight,
             )
         )
 

@@ -252,10 +252,10 @@ class Local:
     """Targets of one's own zone, chosen by `inner`, as long as they are a fair part of all.
 
     With fewer than `least_share` of all targets in the zone, everything goes everywhere: the few would
-    be overrun.
+    be overrun. A client of an app has the zone of its node, unless another one is given.
     """
 
-    zone: str
+    zone: str = ""
     inner: Balancer = field(default_factory=PowerOfTwo)
     least_share: float = 0.2
 

@@ -59,7 +59,7 @@ class Cluster:
         if self._engine is not None:
             await self._engine.close()
 
-    async def add(self) -> Node:
+    async def add(self, *, zone: str = "", weight: float = 1.0) -> Node:
         """Start one more node and return it."""
         assert self._engine is not None  # noqa: S101 - within `async with` only
         self._started += 1
@@ -73,7 +73,9 @@ class Cluster:
             wire=wire,
             engines=(self._engine,),
         )
-        config = NodeConfig(name=name, listen="memory:0", http="off", lease_s=self._lease_s)
+        config = NodeConfig(
+            name=name, listen="memory:0", http="off", lease_s=self._lease_s, zone=zone, weight=weight
+        )
         node = Node(self.app, config, ports=ports)
         await node.start()
         self.nodes.append(node)

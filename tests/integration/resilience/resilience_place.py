@@ -18,7 +18,7 @@ __all__ = ["calling", "counted", "eventually"]
 
 @asynccontextmanager
 async def calling(
-    app: App, cluster: Cluster, overrides: Mapping[str, Any] | None = None
+    app: App, cluster: Cluster, overrides: Mapping[str, Any] | None = None, *, zone: str = ""
 ) -> AsyncIterator[Connection]:
     """Let the handles of `app` work as in `app.connect()`."""
     engine = cluster._engine
@@ -32,7 +32,7 @@ async def calling(
         wire=wire,
         engines=(engine,),
     )
-    config = NodeConfig(lease_s=1.0, policy=overrides or {})
+    config = NodeConfig(lease_s=1.0, zone=zone, policy=overrides or {})
     try:
         async with connect(app, config=config, ports=ports) as connection:
             yield connection
