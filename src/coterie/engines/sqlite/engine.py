@@ -276,17 +276,17 @@ class SqliteEngine:
             self._settled.set_result(None)
 
     def _publish(self, applied: Applied) -> None:
-        if self.hub.watches:
+        if self.hub.watched:
             self.hub.publish(applied.changes())
         if applied.appended:
             self.hub.appended(applied.appended)
 
-    async def follow(self, prefix: str) -> None:
-        """Return when all commits under `prefix` from now on reach this process's hub."""
+    async def follow(self) -> None:
+        """Return when all commits from now on under what the watches follow reach this process's hub."""
         while self._leader is None and not self._closing:
             if self._follower is not None:
                 with suppress(Unavailable):
-                    await self._follower.follow((*self.hub.prefixes(), prefix))
+                    await self._follower.follow(self.hub.prefixes())
                     return
             await asyncio.sleep(0.005)  # Until the next writer is found, or is this process.
 

@@ -20,7 +20,8 @@ from ...ports.store import (
     validate_scan,
     validate_ttl,
 )
-from .hub import SqliteWatch, closed_error
+from ..common.feed import Feed, FeedWatch
+from .hub import closed_error
 from .operations import DoCommit, Grant, Renew, Revoke
 from .schema import foreign
 
@@ -43,6 +44,8 @@ class SqliteStore:
         self._path = engine.config.path
         self._execute = engine.reader.execute
         self._closed = False
+        self.feed: Feed = Feed(self, engine.follow)
+        engine.hub.feed = self.feed
         full = engine.config.synchronous == "full"
         self._guarantees = StoreGuarantees(
             engine="sqlite",
@@ -70,7 +73,7 @@ class SqliteStore:
 
     async def scan(self, prefix: str, *, after: str = "", limit: int = 1000) -> Page:
         validate_scan(prefix, after, limit)
-        self._check()
+        self.check()
         try:
             revision = self._revision()
             rows = self._rows(prefix, after, limit + 1)
@@ -81,43 +84,39 @@ class SqliteStore:
     async def commit(self, commit: Commit) -> int:
         validate_commit(commit, self._guarantees)
         _validate_numbers(commit)
-        self._check()
+        self.check()
         return await self._engine.ask(DoCommit(commit))
 
     async def grant(self, ttl_s: float) -> int:
         validate_ttl(ttl_s, self._guarantees)
-        self._check()
+        self.check()
         return await self._engine.ask(Grant(ttl_s))
 
     async def renew(self, lease: int) -> None:
-        self._check()
+        self.check()
         if not _is_number(lease):
             raise LeaseLost(f"the lease {lease!r} has never been")
         await self._engine.ask(Renew(lease))
 
     async def revoke(self, lease: int) -> None:
-        self._check()
+        self.check()
         if _is_number(lease):
             await self._engine.ask(Revoke(lease))
 
-    def watch(self, prefix: str) -> SqliteWatch:
+    def watch(self, prefix: str) -> FeedWatch:
         validate_prefix(prefix)
-        return SqliteWatch(self._engine.hub, self, prefix, self._check)
+        return FeedWatch(self.feed, prefix)
 
     async def close(self) -> None:
         if not self._closed:
             self._closed = True
-            for watch in list(self._engine.hub.watches):
-                watch.lose_track()
+            self.feed.lose_track()
 
     # For the watches.
 
-    async def follow(self, prefix: str) -> None:
-        await self._engine.follow(prefix)
-
-    def snapshot(self, prefix: str) -> Batch:
+    async def snapshot(self, prefix: str) -> Batch:
         """Return all entries under `prefix`, and the revision that they are of."""
-        self._check()
+        self.check()
         try:
             self._execute("BEGIN")
             try:
@@ -130,7 +129,8 @@ class SqliteStore:
         changes = tuple(Change(key, value, version) for key, value, version, _ in rows)
         return Batch(revision, changes, snapshot=True)
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raise `Unavailable` if the store is closed."""
         if self._closed or self._engine.hub.closed:
             self._closed = True
             raise closed_error("store")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from sqlite_sample import ManualClock, blocked, opened, put, until, writer_of
 
+from coterie.engines.common.feed import MAX_BUFFERED_CHANGES
 from coterie.engines.sqlite import engine as engine_module
-from coterie.engines.sqlite.hub import MAX_BUFFERED_CHANGES
 from coterie.errors import LeaseLost, Outcome, Overloaded, Unavailable
 from coterie.ports.store import Change, Commit, Put
 
