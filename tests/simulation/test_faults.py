@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 import pytest
@@ -73,6 +74,38 @@ def test_after_a_storm_everything_is_as_before() -> None:
                 assert world.conditions_between(one, other) == Conditions()
         assert not world.network.cuts
         assert not world.network.without_dns
+        assert not world.network.dns
 
     for seed in range(30):
         run(main, seed=seed)
+
+
+def test_a_name_leads_to_another_host_for_a_while() -> None:
+    async def main(world: World) -> None:
+        await start(world, "a", "b")
+        addresses = {name: world.host(name).stack.address for name in ("a", "b")}
+        damaged, seed = None, 0
+        while damaged is None or "leads to" not in damaged.what:
+            if damaged is not None and damaged.undo is not None:
+                damaged.undo()
+            damaged, seed = CLASSES["dns"](world, Tape(seed).stream("dns"), ("a", "b")), seed + 1
+        victim, other = ("a", "b") if damaged.what == "the name of a leads to b" else ("b", "a")
+        assert damaged.what == f"the name of {victim} leads to {other}"
+        assert await resolved(victim) == addresses[other]
+        again = CLASSES["dns"](world, Tape(seed - 1).stream("dns"), ("a", "b"))  # of the same host
+        assert again is not None
+        assert again.undo is not None
+        assert "gets no answer" in again.what
+        again.undo()
+        assert damaged.undo is not None
+        damaged.undo()
+        assert await resolved(victim) == addresses[victim]
+        assert not world.network.dns
+
+    run(main)
+
+
+async def resolved(name: str) -> str:
+    found = await asyncio.get_running_loop().getaddrinfo(name, 80, type=socket.SOCK_STREAM)
+    address: str = found[0][4][0]
+    return address

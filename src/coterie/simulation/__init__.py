@@ -29,6 +29,7 @@ classes of faults, `tape` what they and everything else are drawn from.
 from .errors import BudgetExhausted, Deadlock, ProcessFailed, Refused, SimulationError
 from .forks import explore, run_forked
 from .host import Host, Process
+from .members import Members
 from .network.links import Conditions
 from .nursery import Target, explore_pinned, run_pinned
 from .shrink import Shrunk, shrink
@@ -45,6 +46,7 @@ __all__ = [
     "Edits",
     "Host",
     "Inconclusive",
+    "Members",
     "Process",
     "ProcessFailed",
     "Refused",

@@ -132,7 +132,8 @@ class Storm:
 
     def _fire(self, fault: Fault) -> None:
         world = self._world
-        damaged = CLASSES[fault.kind](world, world.tape.stream(fault.label), self._names)
+        names = self._names if world.members is None else world.members.reached(self._names)
+        damaged = CLASSES[fault.kind](world, world.tape.stream(fault.label), names)
         if damaged is None:
             return
         self.counts[fault.kind] += 1
@@ -313,9 +314,14 @@ def _mend(disk: Any) -> None:
 @fault_class("dns")
 def _dns(world: World, stream: Stream, names: Sequence[str]) -> Damaged | None:
     victim = stream.choose(names)
-    silenced = world.network.without_dns
-    silenced.add(victim)
-    return Damaged(f"{victim} gets no answer from its name server", lambda: silenced.discard(victim))
+    silenced, table = world.network.without_dns, world.network.dns
+    others = [name for name in names if name != victim]
+    if not stream.chance(0.5) or not others or victim in table:
+        silenced.add(victim)
+        return Damaged(f"{victim} gets no answer from its name server", lambda: silenced.discard(victim))
+    other = stream.choose(others)
+    table[victim] = (other,)
+    return Damaged(f"the name of {victim} leads to {other}", lambda: table.pop(victim, None))
 
 
 @fault_class("schedule")
@@ -334,3 +340,20 @@ def _engine(world: World, stream: Stream, names: Sequence[str]) -> Damaged | Non
         return None
     weakness = stream.choose(tuple(world.weaknesses.values()))
     return weakness(stream)
+
+
+@fault_class("scale")
+def _scale(world: World, stream: Stream, names: Sequence[str]) -> Damaged | None:
+    members = world.members
+    if members is None:
+        return None
+    if stream.chance(0.5):
+        name = members.join()
+        return Damaged(f"{name} joins, and leaves after it", lambda: members.leave(name, for_good=True))
+    present = members.present
+    there = [name for name in names if name in present]
+    if len(present) < 2 or not there:
+        return None
+    victim = stream.choose(there)
+    members.leave(victim)
+    return Damaged(f"{victim} is told to leave, and joins again after it", lambda: members.rejoin(victim))

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import InvalidArgument
 from .forks import explore, run_forked
+from .members import Members
 from .nursery import Nursery, Target, explore_pinned
 from .shrink import shrink
 from .tracebacks import without_simulator
@@ -146,18 +147,17 @@ def scenario_of(spec: _Spec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> S
     """Return the scenario of a test with its further arguments."""
 
     async def scenario(world: World) -> Any:
-        names = [f"node-{number + 1}" for number in range(spec.nodes)]
         if spec.app is None:
-            for name in names:
-                world.add_host(name)
+            for number in range(spec.nodes):
+                world.add_host(f"node-{number + 1}")
             return await spec.test(world, *args, **kwargs)
         from .nodes import connected, run_node
         from .standin import StandIn
 
         engine = StandIn(world)
         await engine.start()
-        for name in names:
-            await world.start(name, run_node, engine, spec.app)
+        world.members = Members(world, spec.nodes, run_node, engine, spec.app)
+        await world.members.start()
         async with connected(engine, _shared(spec.app)):
             return await spec.test(world, *args, **kwargs)
 

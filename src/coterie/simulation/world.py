@@ -29,6 +29,7 @@ from .environment import Environment
 from .errors import ProcessFailed
 from .faults import CLASSES, Damaged, Plan, Storm, swarm
 from .host import Host, Main, Process, State, freeze
+from .members import Members
 from .modules import Namespaces
 from .network.calls import SimulationLoop
 from .network.fabric import Fabric
@@ -69,6 +70,8 @@ class World:
         self.modules: Namespaces = Namespaces(private, lambda: self.loop.scope.owner)
         self.weaknesses: dict[str, Callable[[Stream], Damaged | None]] = {}
         """What can go wrong with the stand-ins of engines, by name: faults of the class `engine`."""
+        self.members: Members | None = None
+        """The nodes that faults of the class `scale` let join and leave."""
         self.storms: list[Storm] = []
         """What has gone wrong, by the order of `storm`."""
         self.strict = True
@@ -114,13 +117,17 @@ class World:
         `main` is a coroutine function, or `module:function`, whose module each host then has for
         itself. Returns after the first pass of the process, which may have ended by then.
         """
+        process = self.launch(name, main, *args)
+        await asyncio.sleep(0)
+        return process
+
+    def launch(self, name: str, main: Main | str, *args: Any) -> Process:
+        """Do what `start` does, but return before the process has done anything."""
         host = self.add_host(name)
         if not host.stack.up:
             host.stack.boot()
         self._restarts.setdefault(name, []).append((main, args))
-        process = self._launch(host, main, args)
-        await asyncio.sleep(0)
-        return process
+        return self._launch(host, main, args)
 
     def _launch(self, host: Host, main: Main | str, args: tuple[Any, ...]) -> Process:
         self._processes += 1
@@ -176,6 +183,10 @@ class World:
         """Restart a host unless it runs."""
         if not self.host(name).running:
             self.restart(name)
+
+    def forget(self, name: str) -> None:
+        """Let `restart` and `revive` start nothing on a host any more; what runs goes on."""
+        self._restarts.pop(name, None)
 
     def slow(self, name: str, step_s: float) -> None:
         """Let every step of a host's processes take `step_s`; 0 makes the host quick again."""

@@ -48,8 +48,15 @@ def test_the_shop_keeps_its_promises() -> None:
     assert progress.idle() == []
 
 
+def test_the_shop_keeps_its_promises_while_nodes_join_and_leave() -> None:
+    progress = explored("shop:app", 3, faults=("scale",)).progress
+    assert progress.verdicts == {Verdict.OK: 3}
+    assert progress.faults["scale"] >= 6
+    assert progress.calls["unknown"] == 0  # Whoever leaves answers first.
+
+
 def test_a_shop_that_charges_again_is_found_and_made_small() -> None:
-    finding = found("charges_again:app", 100, budget=40, seed=8)
+    finding = found("charges_again:app", 100, budget=60, seed=8)
     result = finding.result
     assert result.verdict is Verdict.VIOLATED
     assert result.promise == "always nothing_is_sold_twice"

@@ -20,6 +20,7 @@ from ...app import App
 from ...engines.memory.watches import MemoryWatch
 from ...ports.store import Batch
 from ..faults import swarm
+from ..members import Members
 from ..nodes import Wrap, load_app, run_node
 from ..standin import StandIn
 from ..universe import Inconclusive, Scenario, Violation
@@ -114,7 +115,7 @@ def scenario(trial: Trial) -> Scenario:
 
 async def _run(stage: Stage) -> dict[str, Any]:
     world, trial = stage.world, stage.trial
-    nodes = [f"node-{number + 1}" for number in range(trial.nodes)]
+    members = world.members = Members(world, trial.nodes, _node, stage)
     clients = [
         Client(stage, index, number)
         for index, declared in enumerate(stage.app.workloads)
@@ -122,16 +123,15 @@ async def _run(stage: Stage) -> dict[str, Any]:
     ]
     observer = Observer(stage)
     await stage.engine.start()
-    for name in nodes:
-        await world.start(name, _node, stage)
+    await members.start()
     for client in clients:
         await world.start(client.name, client.main)
     await world.start(OBSERVER, observer.main)
-    async with _faults(stage, [*nodes, stage.engine.name], [client.name for client in clients]):
+    async with _faults(stage, [*members.first, stage.engine.name], [client.name for client in clients]):
         end_s = world.time + trial.duration_s
         while world.time < end_s and not _has_failed(clients, observer):  # noqa: ASYNC110 - it has an end
             await asyncio.sleep(min(1.0, end_s - world.time))
-    for name in nodes:
+    for name in members.first:
         world.revive(name)
     if not _has_failed(clients, observer):
         await _settle(stage, clients)
