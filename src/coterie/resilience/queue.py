@@ -64,7 +64,8 @@ class AdmissionQueue(Generic[T]):
 
     def overloaded(self, now: float) -> bool:
         """Return whether the queue has not been empty for `interval_s`."""
-        return self._busy_since is not None and now - self._busy_since >= self._config.interval_s
+        # Sums as in `next_expiry`, not differences: else rounding leaves a moment in which nothing is due.
+        return self._busy_since is not None and now >= self._busy_since + self._config.interval_s
 
     def add(self, item: T, priority: Priority, now: float) -> tuple[Waiting[T] | None, Waiting[T] | None]:
         """Let `item` wait. Return its place, or None if it is turned away, and who made room for it."""
@@ -107,7 +108,7 @@ class AdmissionQueue(Generic[T]):
         patience_s = self._config.target_s if self.overloaded(now) else self._config.interval_s
         expired = []
         for level in self._levels:
-            while level and now - level[0].since >= patience_s:
+            while level and now >= level[0].since + patience_s:
                 place = level.popleft()
                 place.gone = True
                 self._length -= 1

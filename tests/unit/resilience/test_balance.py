@@ -180,7 +180,7 @@ def test_a_queue_that_keeps_up_is_fair_and_one_that_does_not_serves_the_newest()
     assert newest.item == "f"
 
 
-@given(st.lists(st.tuples(st.sampled_from("atxl"), st.integers(0, 3), st.floats(0, 0.05)), max_size=100))
+@given(st.lists(st.tuples(st.sampled_from("atxle"), st.integers(0, 3), st.floats(0, 0.05)), max_size=100))
 def test_the_queue_is_bounded_and_loses_nobody(steps: list[tuple[str, int, float]]) -> None:
     queue, now = AdmissionQueue[int](QueueConfig(length=4)), 0.0
     waiting: dict[int, int] = {}
@@ -207,6 +207,13 @@ def test_the_queue_is_bounded_and_loses_nobody(steps: list[tuple[str, int, float
             assert bool(late) == (expiry is not None and expiry <= now)
             for each in late:
                 del waiting[each.item]
+        elif what == "e":
+            if (due := queue.next_expiry(now)) is not None:
+                now = max(now, due)
+                late = queue.expire(now)
+                assert late, "nobody is woken for nothing: the driver would spin"
+                for each in late:
+                    del waiting[each.item]
         elif waiting:
             first = min(waiting)
             del waiting[first]
