@@ -57,6 +57,9 @@ check: $(DEV) ## Lint, format check, import contracts, strict types
 test: $(ENGINES) check ## All checks and all tests, engines included
 	$(BIN)/python -m pytest $(ARGS)
 
+universe: $(RUN) ## Break the example shop: 200 universes of faults, none may break a promise (ARGS=--help)
+	@$(BIN)/coterie sim examples/shop.py --universes 200 $(ARGS)
+
 bench: $(DEV) ## Benchmarks side by side with peers and the raw limit; prints a table, saves JSON
 	$(BIN)/python -m benchmarks $(ARGS)
 
