@@ -100,6 +100,14 @@ def test_the_sentence_walks_along_the_cycle() -> None:
     assert 'T2 did not see in "y" what was appended by T1 (rw)' in verdict.sentence
 
 
+def test_the_sentence_tells_the_edges_that_make_the_anomaly_and_no_others() -> None:
+    skew = sequence([a("x", 1), r("y")], [a("y", 1), r("x")], [r("x", 1), r("y", 1)])
+    verdict = check(skew, "append")
+    assert verdict.anomaly == "G2"
+    assert "(rt)" not in verdict.sentence
+    assert verdict.sentence.count("(rw)") == 2
+
+
 def test_real_time_counts_for_each_of_several_that_ended_before() -> None:
     overlapping = concurrent([a("x", 1)], [a("y", 1)], after=([r("x")], [r("x", 1), r("y", 1)]))
     assert check(overlapping, "append").anomaly == "G-single-realtime"

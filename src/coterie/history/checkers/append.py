@@ -44,7 +44,7 @@ def check_append(intervals: Iterable[Interval], *, isolation: Isolation = "stric
         if level >= least:
             cycle = graph.cycle(kinds, once)
             if cycle is not None:
-                return _explain(anomaly, cycle, graph)
+                return _explain(anomaly, cycle, graph, kinds if once == "never" else kinds | {"rw"})
     return passed()
 
 
@@ -173,11 +173,13 @@ _SAYS = {
 }
 
 
-def _explain(anomaly: str, cycle: list[int], graph: _Graph) -> Verdict:
+def _explain(anomaly: str, cycle: list[int], graph: _Graph, kinds: frozenset[str]) -> Verdict:
+    """Return the violation; of several edges from one to the next, one of `kinds` is told."""
     witness = [graph.txns[node] for node in cycle]
     parts = []
     for node, other in zip(cycle, [*cycle[1:], cycle[0]], strict=True):
-        kind = next(kind for kind in ("ww", "wr", "rt", "rw") if other in graph.edges[kind].get(node, ()))
+        there = [kind for kind in kinds if other in graph.edges[kind].get(node, ())]
+        kind = min(there, key=("ww", "wr", "rt", "rw").index)
         key, shown = graph.edges[kind][node][other]
         one, two = (f"T{cycle.index(n) + 1}" for n in (node, other))
         parts.append(f"{one} {_SAYS[kind].format(key=key)} {two} ({kind})")
