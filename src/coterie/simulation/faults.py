@@ -311,17 +311,19 @@ def _mend(disk: Any) -> None:
     disk.failing, disk.capacity = False, None
 
 
+_NOWHERE = "192.0.2.1"
+"""An address that no host has (RFC 5737)."""
+
+
 @fault_class("dns")
 def _dns(world: World, stream: Stream, names: Sequence[str]) -> Damaged | None:
     victim = stream.choose(names)
     silenced, table = world.network.without_dns, world.network.dns
-    others = [name for name in names if name != victim]
-    if not stream.chance(0.5) or not others or victim in table:
+    if not stream.chance(0.5) or victim in table:
         silenced.add(victim)
         return Damaged(f"{victim} gets no answer from its name server", lambda: silenced.discard(victim))
-    other = stream.choose(others)
-    table[victim] = (other,)
-    return Damaged(f"the name of {victim} leads to {other}", lambda: table.pop(victim, None))
+    table[victim] = (_NOWHERE,)
+    return Damaged(f"the name of {victim} leads to where nobody is", lambda: table.pop(victim, None))
 
 
 @fault_class("schedule")
