@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -28,18 +30,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("at least 1")
-    return number
+def _at_least(least: int, text: str) -> int:
+    if not text.isdecimal() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from {least} on")
+    return int(text)
 
 
-def _natural(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError("at least 0")
-    return number
+_positive = partial(_at_least, 1)
+_natural = partial(_at_least, 0)
 
 
 class _Cached:

@@ -33,6 +33,8 @@ __all__ = ["Edit", "Edits", "Stream", "Tape"]
 T = TypeVar("T")
 
 _FOREVER = 1 << 62
+_SHOWN = 60
+"""How much is shown of a text that is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +112,12 @@ class Edits:
             edits = {}
             for label, plain in json.loads(text).items():
                 calm_from, values = plain if isinstance(plain, list) else (plain, {})
+                if not isinstance(calm_from, int | None):
+                    raise TypeError(f"{label!r} is calm from {calm_from!r}")
                 edits[label] = Edit(calm_from, {int(index): value for index, value in values.items()})
         except (AttributeError, TypeError, ValueError) as error:
-            raise InvalidArgument(f"{text!r} holds no edits of a tape: {error}") from error
+            short = text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+            raise InvalidArgument(f"{short!r} holds no edits of a tape: {error}") from error
         return cls(edits)
 
 

@@ -95,6 +95,8 @@ class _Spec:
     shrink: int
     app: App | str | None
     settings: Settings
+    bound: int
+    """How many arguments come before the world: 1 for a method of a class of tests."""
 
 
 def universe(
@@ -117,6 +119,10 @@ def universe(
     def decorate(test: Test) -> Callable[..., None]:
         if not inspect.iscoroutinefunction(test):
             raise InvalidArgument(f"{test.__name__} must be an `async def` that takes the world")
+        parameters = list(inspect.signature(test).parameters.values())
+        bound = 1 if parameters and parameters[0].name == "self" else 0
+        if len(parameters) <= bound:
+            raise InvalidArgument(f"{test.__name__} must take the world as its first argument")
         spec = _Spec(
             test=test,
             nodes=nodes,
@@ -124,6 +130,7 @@ def universe(
             shrink=shrink,
             app=app,
             settings=settings or Settings(),
+            bound=bound,
         )
 
         @functools.wraps(test)
@@ -133,9 +140,8 @@ def universe(
                 raise UniverseFailed(failure)
 
         # Its own arguments are those of the test but for the world, which is not pytest's to give.
-        signature = inspect.signature(test)
-        parameters = list(signature.parameters.values())[1:]
-        run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
+        del parameters[bound]
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__universe__ = spec  # type: ignore[attr-defined]
         del run.__wrapped__  # Else pytest looks at the signature of the test, and asks who gives a world.
         return run
@@ -145,12 +151,13 @@ def universe(
 
 def scenario_of(spec: _Spec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Scenario:
     """Return the scenario of a test with its further arguments."""
+    before, after = args[: spec.bound], args[spec.bound :]
 
     async def scenario(world: World) -> Any:
         if spec.app is None:
             for number in range(spec.nodes):
                 world.add_host(f"node-{number + 1}")
-            return await spec.test(world, *args, **kwargs)
+            return await spec.test(*before, world, *after, **kwargs)
         from .nodes import connected, run_node
         from .standin import StandIn
 
@@ -159,7 +166,7 @@ def scenario_of(spec: _Spec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> S
         world.members = Members(world, spec.nodes, run_node, engine, spec.app)
         await world.members.start()
         async with connected(engine, _shared(spec.app)):
-            return await spec.test(world, *args, **kwargs)
+            return await spec.test(*before, world, *after, **kwargs)
 
     return scenario
 

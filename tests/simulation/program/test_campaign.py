@@ -131,7 +131,10 @@ def test_targets_are_named_by_module_or_by_file(monkeypatch: pytest.MonkeyPatch)
     assert "@app.workload" in (caught.value.hint or "")
 
 
-def test_a_program_that_cannot_be_imported_by_its_name_is_refused(tmp_path: Path) -> None:
+def test_a_program_that_cannot_be_imported_by_its_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])  # Others are to find the `queue` of the standard library.
     text = (PROGRAMS / "counters.py").read_text()
     for name in ("queue.py", "my-program.py"):
         (tmp_path / name).write_text(text)

@@ -58,6 +58,13 @@ async def test_drawn(world: World, line: bytes) -> None:
 @universe(universes=2)
 async def test_takes_fixtures(world: World, tmp_path) -> None:
     assert tmp_path.is_dir()
+
+class TestsInAClass:
+    @universe(nodes=1, universes=2)
+    async def test_takes_itself_too(self, world: World, tmp_path) -> None:
+        assert isinstance(self, TestsInAClass)
+        assert list(world.hosts) == ["node-1"]
+        assert tmp_path.is_dir()
 """.replace("\\\\", "\\")
 
 
@@ -78,7 +85,7 @@ def run(project: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def test_what_holds_passes_with_hypothesis_and_fixtures_too(project: Path) -> None:
     done = run(project, "--deselect", "test_echo.py::test_fails")
     assert done.returncode == 0, done.stdout
-    assert "3 passed, 1 deselected" in done.stdout
+    assert "4 passed, 1 deselected" in done.stdout
 
 
 def test_a_failure_tells_all_and_its_seed_is_tried_first_the_next_time(project: Path) -> None:
@@ -104,14 +111,20 @@ def test_a_failure_tells_all_and_its_seed_is_tried_first_the_next_time(project: 
 
 
 def test_wrong_options_are_refused(project: Path) -> None:
-    done = run(project, "--universes", "0")
-    assert done.returncode == 4
-    assert "--universes" in done.stderr
+    for option, value, least in (("--universes", "0", 1), ("--universe-seed", "x", 0)):
+        done = run(project, option, value)
+        assert done.returncode == 4
+        assert f"argument {option}: '{value}' is no whole number from {least} on" in done.stderr
 
 
 def test_only_coroutine_functions_are_taken() -> None:
     with pytest.raises(InvalidArgument, match="must be an `async def`"):
         universe()(lambda world: None)  # type: ignore[arg-type, return-value]
+    with pytest.raises(InvalidArgument, match="must take the world"):
+
+        @universe()
+        async def test_without_a_world() -> None: ...
+
     with pytest.raises(InvalidArgument, match="universes=0"):
         universe(universes=0)
 
