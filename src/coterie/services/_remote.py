@@ -146,8 +146,15 @@ class Remote:
 
     async def _hedged(self, call: Pending, peer: Peer, delay: HedgeDelay, timeout_s: float) -> Any:
         """Make an attempt, and a second one elsewhere when it takes longer than usual."""
-        plan, began = call.plan, self._time()
+        plan, began, answered_by = call.plan, self._time(), peer
         after_s = delay.after_s(began)
+
+        async def second(other: Peer) -> Any:
+            nonlocal answered_by
+            left_s = timeout_s - (self._time() - began)
+            reply = await self._attempt(call, other, call.metadata, left_s)
+            answered_by = other
+            return reply
 
         def beside() -> Coroutine[Any, Any, Any] | None:
             other = self._other(plan, peer)
@@ -156,7 +163,7 @@ class Remote:
             plan.tell(PolicyEventKind.HEDGE, target=other.address)
             call.unknown = True
             call.again()
-            return self._attempt(call, other, call.metadata, timeout_s - (self._time() - began))
+            return second(other)
 
         first = self._attempt(call, peer, call.metadata, timeout_s)
         if after_s is None or after_s >= timeout_s:
@@ -165,6 +172,8 @@ class Remote:
             reply = await race(first, beside, after_s, is_answer=_is_answer)
         now = self._time()
         delay.add(now, now - began)
+        if answered_by is not peer:
+            plan.router.outrun(peer, now, now - began)
         return reply
 
     def _other(self, plan: MethodPlan, peer: Peer) -> Peer | None:

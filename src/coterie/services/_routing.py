@@ -30,6 +30,8 @@ __all__ = ["Endpoint", "Peer", "Router"]
 
 _LOOK_S = 0.01
 """Of quick calls that succeed, one in so many seconds is looked at; the others are only counted."""
+_OUTRUN = 2.0
+"""An attempt that a hedge has overtaken is believed to take so many times what it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,14 @@ class Router:
             self._loads.measured(peer.load, now, took_s, failed=False)
         if peer.breaker is not None:
             peer.breaker.forget(now, took_s=took_s)
+
+    def outrun(self, peer: Peer, now: float, took_s: float) -> None:
+        """Count a call that was given up because another endpoint, asked later, answered first.
+
+        It would have taken longer than `took_s`, nobody knows how much. Without this, hedges would make
+        a slow endpoint look hardly slower than the others, and it would go on getting calls.
+        """
+        self._loads.measured(peer.load, now, _OUTRUN * took_s, failed=False)
 
     def _record(self, peer: Peer, breaker: Breaker, now: float, took_s: float, *, failed: bool) -> None:
         assert self._ejection is not None  # noqa: S101 - the breaker is one of its

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -72,7 +72,7 @@ def test_other_universes_recover_as_well(storms: ModuleType, seed: int) -> None:
 
 @pytest.mark.slow
 def test_the_command_shows_it(storms: ModuleType, courses: Mapping[str, object]) -> None:
-    picture = ElementTree.fromstring(storms.plot(courses))
+    picture = ET.fromstring(storms.plot(courses))
     assert len(picture.findall("{*}polyline")) == len(courses)
     assert "neither" in storms.table(courses)
     assert "not at all" in storms.table(courses)

@@ -1,0 +1,90 @@
+"""One slow node of five costs next to nothing: calls go where they are answered soon."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+
+from coterie import App, Hedge, Policy, idempotent
+from coterie.context import current
+from coterie.resilience import Balancer, LeastRequests, PowerOfTwo, RoundRobin
+from coterie.services._routing import Router
+from coterie.simulation import World, run
+from coterie.simulation.nodes import connected, run_node
+from coterie.simulation.standin import StandIn
+
+NODES = ("a", "b", "c", "d", "e")
+START_S, WARM_S, LAST_S = 5.0, 5.0, 15.0
+PER_S = 200
+
+
+def latencies_s(slow: dict[str, float], *, balancer: Balancer, policy: Policy, seed: int = 1) -> list[float]:
+    """Return what calls took: nodes need 5 to 15 ms, those in `slow` so many times longer."""
+    app = App("prices", policy=policy)
+    took: list[float] = []
+
+    @app.service
+    class Prices:
+        @idempotent(by_nature=True)
+        async def price(self) -> None:
+            await asyncio.sleep(random.uniform(0.005, 0.015) * slow.get(current().node, 1.0))
+
+    async def callers(engine: StandIn) -> None:
+        prices = app.client(Prices, balancer=balancer)
+        loop = asyncio.get_running_loop()
+
+        async def call(counts: bool) -> None:
+            began = loop.time()
+            await prices.price()
+            if counts:
+                took.append(loop.time() - began)
+
+        async with connected(engine, app), asyncio.TaskGroup() as calls:
+            while loop.time() < START_S + WARM_S + LAST_S:
+                if loop.time() >= START_S:
+                    calls.create_task(call(loop.time() >= START_S + WARM_S))
+                await asyncio.sleep(random.expovariate(PER_S))
+
+    async def main(world: World) -> None:
+        engine = StandIn(world)
+        await engine.start()
+        for name in NODES:
+            await world.start(name, run_node, engine, app)
+        await world.start("callers", callers, engine)
+        await world.wait("callers")
+        world.check_processes()
+
+    run(main, seed=seed)
+    return took
+
+
+def p99(took_s: list[float]) -> float:
+    return sorted(took_s)[int(len(took_s) * 0.99)]
+
+
+HEALTHY: dict[str, float] = {}
+SLOW = {"b": 10.0}
+
+
+@pytest.mark.parametrize("policy", [Policy(), Policy(hedge=Hedge())], ids=["default", "hedged"])
+@pytest.mark.parametrize("slow", [SLOW, {"b": 100.0}], ids=["ten times", "a hundred times"])
+def test_one_slow_node_of_five_costs_less_than_a_tenth(policy: Policy, slow: dict[str, float]) -> None:
+    healthy_s = p99(latencies_s(HEALTHY, balancer=PowerOfTwo(), policy=policy))
+    assert p99(latencies_s(slow, balancer=PowerOfTwo(), policy=policy)) < 1.1 * healthy_s
+
+
+@pytest.mark.parametrize("balancer", [RoundRobin(), LeastRequests()], ids=["round robin", "least requests"])
+def test_balancers_that_do_not_look_at_latency_cost_more(balancer: Balancer) -> None:
+    """So the test above can fail."""
+    healthy_s = p99(latencies_s(HEALTHY, balancer=balancer, policy=Policy()))
+    assert p99(latencies_s(SLOW, balancer=balancer, policy=Policy())) > 5 * healthy_s
+
+
+def test_hedges_that_taught_nothing_would_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: what a hedge has overtaken is not counted as slow, and goes on getting calls."""
+    monkeypatch.setattr(Router, "outrun", lambda self, peer, now, took_s: None)
+    policy = Policy(hedge=Hedge())
+    healthy_s = p99(latencies_s(HEALTHY, balancer=PowerOfTwo(), policy=policy))
+    assert p99(latencies_s(SLOW, balancer=PowerOfTwo(), policy=policy)) > 1.1 * healthy_s
