@@ -154,6 +154,8 @@ def _universe(replay: str) -> tuple[int, Edits]:
         text = Path(file).read_text() if file else "{}"
     except OSError as error:
         raise InvalidArgument(f"the edits in {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidArgument(f"{file} holds no edits of a tape: it is no text") from error
     return int(seed), Edits.from_json(text)
 
 

@@ -145,6 +145,11 @@ def test_what_is_right_is_told_with_its_coverage(folder: Path) -> None:
         (("counters.py:right", "--time", "soon"), "'soon' is no time from 1s to 24h"),
         (("counters.py:right", "--replay", "x"), "'x' names no universe"),
         (("counters.py:right", "--replay", "1:none.json"), "the edits in none.json cannot be read"),
+        (("counters.py:right", "--replay", "1:counters.py"), "Small programs, each with what it d"),
+        (
+            ("counters.py:right", "--replay", "1:counters.py"),
+            "...' holds no edits of a tape: Extra data",
+        ),
         (("missing.py",), "there is no file missing.py"),
     ],
 )
