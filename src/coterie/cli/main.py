@@ -32,6 +32,7 @@ _COMMANDS = {
     "map": ("maps", "Read and write strong maps."),
     "check-history": ("check_history", "Check a recorded history against a model."),
     "sim": ("sim", "Try a program in many universes of faults."),
+    "verify": ("verify", "Hold a real engine under faults against its promises."),
     "lab": ("lab", "Run clusters of real engines on this machine."),
     "config": ("config", "Show each setting and where it came from."),
     "policies": ("policies", "Show under which policy each method is called."),

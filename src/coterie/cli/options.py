@@ -26,6 +26,7 @@ __all__ = [
     "node_options",
     "read_json",
     "run_async",
+    "seconds",
     "target",
 ]
 
@@ -51,6 +52,9 @@ _NODE = (
         "--http-token", metavar="TOKEN", help="What HTTP clients must send (better: COTERIE_HTTP_TOKEN)."
     ),
     click.option("--lease-s", type=float, metavar="SECONDS", help="How long a silent node stays a member."),
+    click.option(
+        "--gossip-s", type=float, metavar="SECONDS", help="How often nodes ask whether others live; 0: never."
+    ),
     click.option("--drain-s", type=float, metavar="SECONDS", help="How long to finish what was accepted."),
     click.option(
         "--replies-s", type=float, metavar="SECONDS", help="How long replies of idempotent calls are kept."
@@ -124,6 +128,19 @@ def read_json(text: str, what: str, hint: str) -> str:
         reason = f"{error.msg} at column {error.colno}" if isinstance(error, json.JSONDecodeError) else error
         raise InvalidArgument(f"{what} is not JSON: {reason}", hint=hint) from None
     return text
+
+
+def seconds(_: click.Context, __: click.Parameter, text: str) -> float:
+    """Return the seconds that an option such as 60s, 5m or 1h stands for, as a callback of click."""
+    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
+    number = text.rstrip("smh")
+    try:
+        found_s = float(number) * units[text[len(number) :] or "s"]
+    except (KeyError, ValueError):
+        found_s = 0.0
+    if not 1.0 <= found_s <= 86400.0:
+        raise click.BadParameter(f"{text!r} is no time from 1s to 24h; write it as 60s, 5m or 1h")
+    return found_s
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:

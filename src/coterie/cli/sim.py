@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import InvalidArgument
-from .options import Command, as_json, epilog, load, target
+from .options import Command, as_json, epilog, load, seconds, target
 from .sim_report import JsonReport, Report, TextReport
 
 if TYPE_CHECKING:
@@ -43,18 +43,6 @@ def _weak(_: click.Context, __: click.Parameter, text: str | None) -> tuple[str,
         if name not in list(Weakness):
             raise click.BadParameter(f"there is no weakness {name!r}; there are {', '.join(Weakness)}")
     return names
-
-
-def _seconds(_: click.Context, parameter: click.Parameter, text: str) -> float:
-    units = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-    number = text.rstrip("smh")
-    try:
-        seconds = float(number) * units[text[len(number) :] or "s"]
-    except (KeyError, ValueError):
-        seconds = 0.0
-    if not 1.0 <= seconds <= 86400.0:
-        raise click.BadParameter(f"{text!r} is no time from 1s to 24h; write it as 60s, 5m or 1h")
-    return seconds
 
 
 @click.command(
@@ -89,7 +77,7 @@ def _seconds(_: click.Context, parameter: click.Parameter, text: str) -> float:
 @click.option(
     "--time",
     "duration_s",
-    callback=_seconds,
+    callback=seconds,
     default="60s",
     show_default=True,
     help="How long faults happen in a universe, in virtual time.",

@@ -1,0 +1,82 @@
+"""Holds histories against promises."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from ..history import History, Verdict, check
+from .terms import Terms
+from .workload import Promise, Workload
+
+__all__ = ["PROGRESS", "Judgement", "Standing", "judge", "judge_progress"]
+
+PROGRESS = "works again after the faults"
+
+
+class Standing(enum.StrEnum):
+    """How a promise came out."""
+
+    KEPT = "kept"
+    BROKEN = "broken"
+    """It was made, and it was violated: a bug."""
+    OBSERVED = "not promised, and violated"
+    NOT_OBSERVED = "not promised, and not violated"
+    UNDECIDED = "undecided"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """A promise and what became of it; `why_not` says why it was not made, if it was not."""
+
+    workload: str
+    promise: Promise
+    verdict: Verdict
+    why_not: str = ""
+
+    @property
+    def standing(self) -> Standing:
+        """What the verdict means, given what was promised."""
+        if self.verdict.status == "inconclusive":
+            return Standing.UNDECIDED
+        if self.why_not:
+            return Standing.NOT_OBSERVED if self.verdict.ok else Standing.OBSERVED
+        return Standing.KEPT if self.verdict.ok else Standing.BROKEN
+
+
+def judge(workload: Workload, history: History, terms: Terms, faults: Collection[str]) -> list[Judgement]:
+    """Hold a history against each promise of its workload.
+
+    A promise after one that is kept, of the same model, is weaker and so is kept too.
+    """
+    judgements: list[Judgement] = []
+    implied: Verdict | None = None
+    for promise in workload.promises:
+        if implied is not None and implied.model == promise.model:
+            verdict = implied
+        else:
+            verdict = check(history, promise.model, **promise.options)
+            implied = verdict if verdict.ok else None
+        judgements.append(
+            Judgement(
+                workload=workload.name,
+                promise=promise,
+                verdict=verdict,
+                why_not=terms.why_not(workload.name, promise, faults),
+            )
+        )
+    return judgements
+
+
+def judge_progress(workload: str, stuck: Iterable[str], within_s: float) -> Judgement:
+    """Return whether all clients of a workload succeeded again; `stuck` are the processes that did not."""
+    names = sorted(stuck)
+    verdict = Verdict(status="ok", model="progress")
+    if names:
+        sentence = (
+            f"{within_s:g} s after everything was healed, {', '.join(names)} had still not succeeded in "
+            "anything"
+        )
+        verdict = Verdict(status="violated", model="progress", anomaly="no-progress", sentence=sentence)
+    return Judgement(workload=workload, promise=Promise(name=PROGRESS, model="progress"), verdict=verdict)
