@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from ..errors import InvalidArgument
-from ..history import MODELS, History, Interval, Verdict, check, read_history
+from ..history import MODELS, History, Interval, Verdict, check, decode_history, read_history
 from ..history.operations import show
+from ..history.verdict import inconclusive
 from .options import as_json, epilog
 from .output import console, print_json, print_table
 
@@ -39,7 +40,7 @@ def _options(options: dict[str, Any]) -> str:
         "coterie check-history --list-models",
     ),
 )
-@click.argument("file", type=click.Path(dir_okay=False))
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @click.option(
     "--model",
     required=True,
@@ -65,15 +66,17 @@ def _options(options: dict[str, Any]) -> str:
 )
 @as_json
 def command(file: str, model: str, pairs: tuple[str, ...], json_: bool) -> None:
-    """Check the recorded history in FILE against a MODEL.
+    """Check the recorded history in FILE, or - for the standard input, against a MODEL.
 
     FILE holds JSON lines shaped like Jepsen's operations: process, type (invoke, ok, fail, info),
     f, key, value, time. Exits with 0 if the history is right, 1 if it is violated, 3 if nothing could
     be decided, and 2 if FILE is not a history of the model.
     """
     options = dict(_pair(pair) for pair in pairs)
-    history = read_history(file)
+    history = decode_history(sys.stdin.buffer.read(), source="-") if file == "-" else read_history(file)
     verdict = check(history, model, **options)
+    if not verdict.checked:  # A file that holds nothing shows nothing, whatever went wrong with it.
+        verdict = inconclusive("the history has no operations").of(model=model, checked=0)
     if json_:
         print_json(verdict.to_json(history))
     else:

@@ -189,13 +189,14 @@ def _summary(progress: Progress, trial: Trial, *, interrupted: bool) -> Iterator
     fired = ", ".join(f"{name} {count}" for name, count in progress.faults.most_common())
     yield f"faults: {fired or 'none'}"
     never = progress.never_fired(trial.faults)
-    if never:
+    if never and progress.done == progress.total:  # One that ended early had no time for all of them.
         yield f"never fired: {', '.join(never)}"
     if progress.idle():
         yield f"never came to the end of a run: {', '.join(progress.idle())}"
     if progress.unretrieved:
         count, seed = len(progress.unretrieved), progress.unretrieved[0]
-        yield f"an exception of a task was never retrieved in {count} universes, first in {seed}"
+        of_them = "1 universe:" if count == 1 else f"{count} universes, first in"
+        yield f"an exception of a task was never retrieved in {of_them} {seed}"
     for result in progress.undecided[:3]:
         yield f"universe {result.seed} could not be judged: {result.message}"
 

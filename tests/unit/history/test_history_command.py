@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from simulated import done
 
 from coterie.cli.main import main
-from coterie.history import History, write_history
+from coterie.history import History, encode_history, write_history
 
 OK = done((0, "write", "x", 1, None), (1, "read", "x", None, 1))
 STALE = done((0, "write", "x", 1, None), (1, "read", "x", None, None))
@@ -49,6 +50,22 @@ def test_an_undecided_history_exits_3(run) -> None:
     )
     assert code == 3
     assert "inconclusive" in out
+
+
+def test_a_history_without_operations_is_no_pass(run) -> None:
+    code, out, _ = run(History([]), "--model", "map")
+    assert code == 3
+    assert "The history has no operations." in out
+
+
+def test_a_history_comes_from_the_standard_input(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(encode_history(STALE.operations))))
+    with pytest.raises(SystemExit) as exit_:
+        main(["check-history", "-", "--model", "map"])
+    assert exit_.value.code == 1
+    assert "violated (stale-read)" in capsys.readouterr().out
 
 
 def test_json_names_the_lines(run) -> None:
