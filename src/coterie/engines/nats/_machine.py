@@ -2,25 +2,40 @@
 
 Whether a commit passes its checks is decided here, by the order of the stream alone, so that all clients
 agree without asking each other (Schneider, "Implementing fault-tolerant services using the state machine
-approach", 1990). Pure: the time is that of the message, given by the server that stored it.
+approach", 1990). A message that is stored twice is applied once: each client numbers its messages, and says
+with each what its oldest unfinished one is (Lee et al., "Implementing linearizability at large scale and low
+latency", 2015).
+
+Pure, and without time. A lease ends by a message too: see `End`.
 """
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
-from typing import Any
+from typing import NamedTuple
 
 import msgspec
 
 from ...errors import Conflict, CoterieError, Fenced, LeaseLost
 from ...ports.store import ABSENT, Batch, Change, Commit, Entry, Page
 
-__all__ = ["DoCommit", "Envelope", "Fence", "Grant", "Machine", "Operation", "Renew", "Revoke"]
+__all__ = [
+    "Applied",
+    "Barrier",
+    "DoCommit",
+    "End",
+    "Envelope",
+    "Grant",
+    "Lease",
+    "Machine",
+    "Operation",
+    "Renew",
+    "Revoke",
+]
 
-_MAX_RECENT = 8192
-"""How many messages are known by their ids. A client repeats one within seconds, or gives it up."""
+_MAX_SESSIONS = 4096
+"""How many clients have their numbers remembered: those that wrote last."""
 
 
 class DoCommit(msgspec.Struct, tag="c", array_like=True, frozen=True, gc=False):
@@ -32,7 +47,7 @@ class DoCommit(msgspec.Struct, tag="c", array_like=True, frozen=True, gc=False):
 class Grant(msgspec.Struct, tag="g", array_like=True, frozen=True, gc=False):
     """Create a lease."""
 
-    ttl_ns: int
+    ttl_ms: int
 
 
 class Renew(msgspec.Struct, tag="n", array_like=True, frozen=True, gc=False):
@@ -47,56 +62,82 @@ class Revoke(msgspec.Struct, tag="r", array_like=True, frozen=True, gc=False):
     lease: int
 
 
-class Fence(msgspec.Struct, tag="f", array_like=True, frozen=True, gc=False):
+class End(msgspec.Struct, tag="e", array_like=True, frozen=True, gc=False):
+    """End a lease, unless it was renewed more than `renewals` times.
+
+    Any client asks for this when by its own clock the lease's time has passed since it applied that renewal.
+    So no lease ends before its time, whatever the members believe the time to be.
+    """
+
+    lease: int
+    renewals: int
+
+
+class Barrier(msgspec.Struct, tag="f", array_like=True, frozen=True, gc=False):
     """Do nothing: who sees it applied has seen everything that was acknowledged before it was sent."""
 
 
-Operation = DoCommit | Grant | Renew | Revoke | Fence
+Operation = DoCommit | Grant | Renew | Revoke | End | Barrier
 
 
 class Envelope(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A message of the stream. One with an id that was applied before is a repetition and does nothing."""
+    """A message of the stream: the `number`th of a client, which has finished with all before `oldest`.
 
-    id: str
+    Those with the number 0 may be applied any number of times.
+    """
+
+    client: str
+    number: int
+    oldest: int
     operations: tuple[Operation, ...]
 
 
-class _Lease(msgspec.Struct, array_like=True):
-    ttl_ns: int
-    ends_ns: int
-    keys: list[str]
+class Lease(msgspec.Struct, array_like=True):
+    """A lease that is alive, and the keys that vanish with it."""
+
+    ttl_ms: int
+    renewals: int
+    keys: dict[str, None]
+
+
+class _Session(msgspec.Struct, array_like=True):
+    oldest: int
+    done: list[int]
+    """Numbers from `oldest` on that were applied; a client has a few unfinished ones at most."""
 
 
 class _Image(msgspec.Struct, array_like=True):
     """All of a machine."""
 
     revision: int
-    now_ns: int
     last_lease: int
     entries: list[tuple[str, bytes, int, int]]
     tokens: dict[str, int]
-    leases: dict[int, _Lease]
-    recent: list[str]
+    leases: dict[int, Lease]
+    sessions: dict[str, _Session]
 
 
-Commits = list[tuple[int, tuple[Change, ...]]]
+class Applied(NamedTuple):
+    """What came of a message: a result or error of each operation, unless it was a repetition; the commits,
+    as revisions and changes; and the leases that were granted or renewed.
+    """
+
+    results: list[int | CoterieError]
+    commits: list[tuple[int, tuple[Change, ...]]]
+    renewed: list[int]
 
 
 class Machine:
     """The state after some first part of the stream."""
 
     def __init__(self) -> None:
-        self.revision = 0
-        self.now_ns = 0
-        """The time of the last message, which never goes back."""
-        self.next_end_ns: float = math.inf
-        """A time before which no lease ends."""
+        self.revision: int = 0
+        self.leases: dict[int, Lease] = {}
         self._last_lease = 0
         self._entries: dict[str, Entry] = {}
         self._keys: list[str] = []
         self._tokens: dict[str, int] = {}
-        self._leases: dict[int, _Lease] = {}
-        self._recent: dict[str, None] = {}
+        self._sessions: dict[str, _Session] = {}
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -127,40 +168,52 @@ class Machine:
 
     # Applying
 
-    def apply(self, envelope: Envelope, time_ns: int) -> tuple[list[int | CoterieError], Commits]:
-        """Apply a message; return the results of its operations, and the commits that came of it.
+    def apply(self, envelope: Envelope) -> Applied:
+        """Apply a message, unless it was applied before."""
+        applied = Applied([], [], [])
+        if envelope.number == 0 or self._is_new(envelope):
+            for operation in envelope.operations:
+                applied.results.append(self._do(operation, applied))
+        return applied
 
-        A repetition has no results. An operation that is refused has an error in place of a result.
-        """
-        commits: Commits = []
-        self.now_ns = max(self.now_ns, time_ns)
-        if self.now_ns >= self.next_end_ns:
-            self._end_due(commits)
-        if envelope.id in self._recent:
-            return [], commits
-        self._recent[envelope.id] = None
-        if len(self._recent) > _MAX_RECENT:
-            del self._recent[next(iter(self._recent))]
-        return [self._do(operation, commits) for operation in envelope.operations], commits
+    def _is_new(self, envelope: Envelope) -> bool:
+        number, oldest = envelope.number, envelope.oldest
+        session = self._sessions.pop(envelope.client, None)
+        if session is None:
+            session = _Session(0, [])
+            if len(self._sessions) >= _MAX_SESSIONS:
+                del self._sessions[next(iter(self._sessions))]
+        self._sessions[envelope.client] = session  # behind the others: it wrote last
+        if oldest > session.oldest:
+            session.oldest = oldest
+            session.done = [known for known in session.done if known >= oldest]
+        if number < session.oldest or number in session.done:
+            return False
+        session.done.append(number)
+        return True
 
-    def _do(self, operation: Operation, commits: Commits) -> int | CoterieError:
+    def _do(self, operation: Operation, applied: Applied) -> int | CoterieError:
         match operation:
             case DoCommit(commit):
-                return self._refusal(commit) or self._commit(commit, commits)
-            case Grant(ttl_ns):
+                return self._refusal(commit) or self._commit(commit, applied)
+            case Grant(ttl_ms):
                 self._last_lease += 1
-                ends_ns = self.now_ns + ttl_ns
-                self._leases[self._last_lease] = _Lease(ttl_ns, ends_ns, [])
-                self.next_end_ns = min(self.next_end_ns, ends_ns)
+                self.leases[self._last_lease] = Lease(ttl_ms, 0, {})
+                applied.renewed.append(self._last_lease)
                 return self._last_lease
             case Renew(lease):
-                known = self._leases.get(lease)
+                known = self.leases.get(lease)
                 if known is None:
                     return _lease_lost(lease)
-                known.ends_ns = self.now_ns + known.ttl_ns
+                known.renewals += 1
+                applied.renewed.append(lease)
             case Revoke(lease):
-                self._end(lease, commits)
-            case Fence():
+                self._end(lease, applied)
+            case End(lease, renewals):
+                known = self.leases.get(lease)
+                if known is not None and known.renewals == renewals:
+                    self._end(lease, applied)
+            case Barrier():
                 pass
         return self.revision
 
@@ -175,11 +228,11 @@ class Machine:
             if version != check.version:
                 return Conflict(f"{check.key!r} is at version {version}, not {check.version}")
         for put in commit.puts:
-            if put.lease and put.lease not in self._leases:
+            if put.lease and put.lease not in self.leases:
                 return _lease_lost(put.lease)
         return None
 
-    def _commit(self, commit: Commit, commits: Commits) -> int:
+    def _commit(self, commit: Commit, applied: Applied) -> int:
         for fence in commit.fences:
             self._tokens[fence.name] = max(fence.token, self._tokens.get(fence.name, fence.token))
         deleted = [key for key in commit.deletes if key in self._entries]
@@ -193,7 +246,7 @@ class Machine:
         for key in deleted:
             self._remove(key)
             changes.append(Change(key, None, self.revision))
-        commits.append((self.revision, tuple(changes)))
+        applied.commits.append((self.revision, tuple(changes)))
         return self.revision
 
     def _place(self, entry: Entry) -> None:
@@ -201,71 +254,54 @@ class Machine:
         if known is None:
             insort(self._keys, entry.key)
         elif known.lease:
-            self._leases[known.lease].keys.remove(entry.key)
+            self.leases[known.lease].keys.pop(entry.key)
         self._entries[entry.key] = entry
         if entry.lease:
-            self._leases[entry.lease].keys.append(entry.key)
+            self.leases[entry.lease].keys[entry.key] = None
 
     def _remove(self, key: str) -> None:
         lease = self._entries.pop(key).lease
         if lease:
-            self._leases[lease].keys.remove(key)
+            self.leases[lease].keys.pop(key)
         del self._keys[bisect_left(self._keys, key)]
 
-    def _end(self, lease: int, commits: Commits) -> None:
-        known = self._leases.get(lease)
+    def _end(self, lease: int, applied: Applied) -> None:
+        known = self.leases.get(lease)
         if known is None:
             return
-        keys = tuple(known.keys)
-        if keys:
+        if known.keys:
             self.revision += 1
-            for key in keys:
-                self._remove(key)
-            commits.append((self.revision, tuple(Change(key, None, self.revision) for key in keys)))
-        del self._leases[lease]
-
-    def _end_due(self, commits: Commits) -> None:
-        due = [(lease.ends_ns, id_) for id_, lease in self._leases.items() if lease.ends_ns <= self.now_ns]
-        for _ends_ns, id_ in sorted(due):
-            self._end(id_, commits)
-        self.next_end_ns = min((lease.ends_ns for lease in self._leases.values()), default=math.inf)
+            changes = tuple(Change(key, None, self.revision) for key in known.keys)
+            for change in changes:
+                self._remove(change.key)
+            applied.commits.append((self.revision, changes))
+        del self.leases[lease]
 
     # Images
 
     def image(self) -> bytes:
         """Return all of the state as bytes."""
         entries = [(entry.key, entry.value, entry.version, entry.lease) for entry in self._under("", "")]
-        return msgspec.msgpack.encode(
-            _Image(
-                self.revision,
-                self.now_ns,
-                self._last_lease,
-                entries,
-                self._tokens,
-                self._leases,
-                list(self._recent),
-            )
-        )
+        image = _Image(self.revision, self._last_lease, entries, self._tokens, self.leases, self._sessions)
+        return msgspec.msgpack.encode(image)
 
     @classmethod
     def from_image(cls, data: bytes) -> Machine:
         """Return the machine that `image` was called on. Raises msgspec's errors for anything else."""
         image = msgspec.msgpack.decode(data, type=_Image)
         machine = cls()
-        machine.revision, machine.now_ns, machine._last_lease = image.revision, image.now_ns, image.last_lease
+        machine.revision, machine._last_lease = image.revision, image.last_lease
         machine._entries = {row[0]: Entry(*row) for row in image.entries}
         machine._keys = [row[0] for row in image.entries]
-        machine._tokens, machine._leases = image.tokens, image.leases
-        machine._recent = dict.fromkeys(image.recent)
-        machine.next_end_ns = min((lease.ends_ns for lease in image.leases.values()), default=math.inf)
+        machine._tokens, machine.leases, machine._sessions = image.tokens, image.leases, image.sessions
         return machine
 
-    def statistics(self) -> dict[str, Any]:
+    def statistics(self) -> dict[str, int | float | str]:
         """Return counters for `Engine.statistics`."""
         return {
             "store_revision": self.revision,
             "store_keys": len(self._keys),
-            "store_leases": len(self._leases),
+            "store_leases": len(self.leases),
         }
 
 

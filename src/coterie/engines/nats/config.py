@@ -36,7 +36,8 @@ class NatsConfig:
     """How many members keep each stream: 1, 3 or 5; 0 is 3 on a cluster and 1 on a single server."""
     monitor: tuple[str, ...] = ()
     """Where members tell how they sync what they store: their monitoring addresses, `http://host:8222`."""
-    connect_timeout_s: float = 5.0
+    connect_timeout_s: float = 2.0
+    """How long one server may take to let us in; then the next one is tried."""
     operation_timeout_s: float = 10.0
     """How long until an outcome is given up as unknown; a failover takes about 6 s."""
     max_waiting: int = 65_536

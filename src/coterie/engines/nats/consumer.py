@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
-from ...errors import CoterieError
 from .link import ApiError, Link
 
 __all__ = ["Consumer"]
 
 _log = logging.getLogger("coterie.nats")
 _HEARTBEAT_S = 0.5
-_SILENCE_S = 2.0
+_SILENCE_S = 1.5
 """Without a message or a heartbeat for so long the consumer is gone, or its server is."""
 _RETRY_S = 0.1
 
-Receive = Callable[[int, int, str, bytes], Awaitable[None]]
-"""Takes a message: its sequence, its time in nanoseconds since 1970, its subject, its bytes."""
+Receive = Callable[[int, str, bytes], None]
+"""Takes a message: its sequence, its subject, its bytes."""
 
 
 class Consumer:
@@ -38,24 +37,20 @@ class Consumer:
     async def run(self) -> None:
         """Receive for ever. Raises what `receive` raises, to be run again from its `position`."""
         while True:
-            inbox = self._link.client.new_inbox()
+            reading = _Reading(self)
             try:
-                await self._consume(inbox)
-            except (ApiError, CoterieError, NatsError, OSError) as error:
-                self._link.check()
+                await self._read(reading)
+            except (ApiError, NatsError, OSError) as error:
                 _log.debug("consuming %s: %s", self._stream, error)
-                await asyncio.sleep(_RETRY_S)
+            self._link.check()
+            await asyncio.sleep(_RETRY_S)
 
-    async def _consume(self, inbox: str) -> None:
-        client = self._link.client
-        messages: asyncio.Queue[Msg] = asyncio.Queue()
-
-        async def put(message: Msg) -> None:
-            messages.put_nowait(message)
-
-        subscription = await client.subscribe(inbox, cb=put)
-        name = inbox.rpartition(".")[2]
+    async def _read(self, reading: _Reading) -> None:
+        """Receive until the consumer is lost."""
+        inbox = self._link.client.new_inbox()
+        subscription = await self._link.client.subscribe(inbox, cb=reading.take)
         try:
+            name = inbox.rpartition(".")[2]
             config = {
                 "name": name,
                 "deliver_subject": inbox,
@@ -71,34 +66,68 @@ class Consumer:
             }
             request = {"stream_name": self._stream, "config": config}
             await self._link.api(f"CONSUMER.CREATE.{self._stream}.{name}", request)
-            await self._follow(messages)
+            await reading.until_lost()
         finally:
+            reading.lost = True
             with suppress(NatsError, OSError):
                 await subscription.unsubscribe()
 
-    async def _follow(self, messages: asyncio.Queue[Msg]) -> None:
-        """Receive until the consumer is lost."""
-        delivered = 0
-        while True:
-            try:
-                async with asyncio.timeout(_SILENCE_S):
-                    message = await messages.get()
-            except TimeoutError:
-                return
-            if not message.reply.startswith("$JS.ACK."):
-                if message.reply:  # flow control: say that all up to here was taken
-                    await message.respond(b"")
-                elif _last_sent(message) not in {None, delivered}:
-                    return  # messages were lost on the way, and nothing came after them
-                continue
-            tokens = message.reply.split(".")
-            at = 5 if len(tokens) == 9 else 7  # with a domain and an account before the stream
-            sequence, number, time_ns = (int(token) for token in tokens[at : at + 3])
-            if number != delivered + 1:
-                return
-            delivered = number
-            await self._receive(sequence, time_ns, message.subject, message.data)
-            self.position = sequence
+    def receive(self, sequence: int, subject: str, data: bytes) -> None:
+        """Hand a message on."""
+        self._receive(sequence, subject, data)
+        self.position = sequence
+
+
+class _Reading:
+    """What one consumer of the server's sends."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self.lost: bool = False
+        """Whether what comes now would come after a gap."""
+        self._consumer = consumer
+        self._delivered = 0
+        self._error: Exception | None = None
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self._ended = asyncio.Event()
+
+    async def until_lost(self) -> None:
+        """Return when the consumer is lost; raise what `receive` raised."""
+        self._heard = self._loop.time()
+        while not self._ended.is_set() and self._loop.time() - self._heard < _SILENCE_S:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_HEARTBEAT_S):
+                    await self._ended.wait()
+        self.lost = True
+        if self._error is not None:
+            raise self._error
+
+    async def take(self, message: Msg) -> None:
+        """Take a message of the stream, a heartbeat, or a question whether all was taken so far."""
+        if self.lost:
+            return
+        self._heard = self._loop.time()
+        if not message.reply.startswith("$JS.ACK."):
+            if message.reply:
+                await message.respond(b"")
+            elif _last_sent(message) not in {None, self._delivered}:
+                self._lose()  # messages were lost on the way, and nothing came after them
+            return
+        tokens = message.reply.split(".")
+        at = 5 if len(tokens) == 9 else 7  # with a domain and an account before the stream
+        if int(tokens[at + 1]) != self._delivered + 1:
+            self._lose()
+            return
+        self._delivered += 1
+        try:
+            self._consumer.receive(int(tokens[at]), message.subject, message.data)
+        except Exception as error:  # noqa: BLE001 - whoever runs the consumer is told of all
+            self._error = error
+            self._lose()
+
+    def _lose(self) -> None:
+        self.lost = True
+        self._ended.set()
 
 
 def _last_sent(message: Msg) -> int | None:

@@ -18,6 +18,7 @@ __all__ = ["Images"]
 _CHUNK_BYTES = 256 * 1024
 _AT_ONCE = 8
 _ATTEMPTS = 5
+_RETRY_S = 0.1
 
 
 class _Mark(msgspec.Struct, array_like=True, frozen=True):
@@ -31,7 +32,8 @@ class _Mark(msgspec.Struct, array_like=True, frozen=True):
 class Images:
     """The images of the stream `name`, in the stream `<name>-images`."""
 
-    def __init__(self, link: Link, name: str, replicas: int) -> None:
+    def __init__(self, link: Link, name: str, replicas: int, client: str) -> None:
+        self._client = client
         self._link = link
         self._name = name
         self._stream = f"{name}-images"
@@ -51,6 +53,7 @@ class Images:
             chunks = await self._chunks(mark)
             if chunks is not None:
                 return mark.sequence, b"".join(chunks)
+            await asyncio.sleep(_RETRY_S)
         raise Unavailable(f"the images of {self._name!r} change too fast", outcome=Outcome.NOT_APPLIED)
 
     async def _chunks(self, mark: _Mark) -> list[bytes] | None:
@@ -80,10 +83,10 @@ class Images:
         parts = [data[start : start + _CHUNK_BYTES] for start in range(0, len(data), _CHUNK_BYTES)]
         for part in parts:
             expected = {"Nats-Expected-Last-Sequence": str(previous)}
-            id_ = f"{sequence}-{previous}"
+            id_ = f"{self._client}-{previous}"
             previous = await self._link.publish(f"{self._stream}.part", part, id_, expected)
         mark = msgspec.msgpack.encode(_Mark(sequence, first, len(parts)))
         expected = {"Nats-Expected-Last-Subject-Sequence": str(marked.sequence if marked else 0)}
-        await self._link.publish(f"{self._name}.mark", mark, f"mark-{sequence}", expected)
+        await self._link.publish(f"{self._name}.mark", mark, f"mark-{self._client}-{sequence}", expected)
         await self._link.api(f"STREAM.PURGE.{self._name}", {"seq": sequence + 1})
         await self._link.api(f"STREAM.PURGE.{self._stream}", {"seq": first})

@@ -7,6 +7,7 @@ and its consumers begin again on their own.
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import logging
 from base64 import b64decode
@@ -16,8 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import NoRespondersError, NoServersError
+from nats.errors import NoServersError
 
 from ...errors import (
     CoterieError,
@@ -29,15 +31,37 @@ from ...errors import (
 )
 from .config import NatsConfig
 
-__all__ = ["ApiError", "Link", "Stored"]
+__all__ = ["NOT_FOUND", "WRONG_LAST", "ApiError", "Link", "Nobody", "Stored"]
 
 _log = logging.getLogger("coterie.nats")
-_ATTEMPT_S = 2.0
+_ATTEMPT_S = 1.0
 _PAUSE_S = 0.05
+_MAX_PAUSE_S = 2.0
+_PATIENCE_S = 2.0
+"""How long a member may leave everything without an answer before another one is asked."""
 NOT_FOUND = {10037, 10059, 10014}
 """No message, no stream, no consumer."""
-_FOR_GOOD = {10039, 10076}
-"""JetStream is not enabled, for this account or at all."""
+_NOT_LED = {10008, 10009, 10118}
+"""Another server leads now, or soon."""
+_NOT_ENABLED = {10039, 10076}
+"""JetStream is off, for this account or at all."""
+_NO_PEERS = {10005, 10074}
+"""There are fewer servers than replicas asked for."""
+WRONG_LAST = {10070, 10071, 10164}
+"""The stream, or the subject, has moved on."""
+_TOO_LARGE = {10054}
+_CANNOT_STORE = {10002, 10023, 10047, 10077}
+"""No space, or a limit. What the server did until it found out is not known."""
+
+
+class Nobody(enum.Enum):
+    """Why a request has no answer."""
+
+    LISTENS = 1
+    """There is no such stream, or it has no leader: nothing has happened."""
+
+    ANSWERED = 2
+    """It was lost, or the answer was, or either takes longer."""
 
 
 class ApiError(Exception):
@@ -64,13 +88,19 @@ class Stored:
 
 
 class Link:
-    """One connection, kept alive by the client library."""
+    """One connection, kept alive by the client library, and made anew when that has given up."""
 
     def __init__(self, config: NatsConfig) -> None:
         self.config: NatsConfig = config
         self.client: Client = Client()
         self.closed: bool = False
         self._said = ""
+        """What the client complained of last, since it was connected."""
+        self._complaint: float | None = None
+        self._reviving: asyncio.Task[None] | None = None
+        self._inbox = ""
+        self._requests = 0
+        self._replies: dict[str, asyncio.Future[Msg]] = {}
 
     @property
     def place(self) -> str:
@@ -82,6 +112,12 @@ class Link:
         """Whether the server is a member of a cluster."""
         return bool(self.client._server_info.get("cluster"))  # noqa: SLF001 - there is no other way to see it
 
+    @property
+    def version(self) -> tuple[int, ...]:
+        """The version of the server, as numbers."""
+        version = self.client.connected_server_version
+        return version.major, version.minor, version.patch
+
     async def open(self) -> None:
         """Connect.
 
@@ -89,34 +125,14 @@ class Link:
             PermissionDenied: the servers do not know this user.
             Unavailable: none of them can be reached.
         """
-        config = self.config
-        options: dict[str, Any] = {
-            "name": "coterie",
-            "connect_timeout": config.connect_timeout_s,
-            "reconnect_time_wait": 0.05,
-            "max_reconnect_attempts": -1,
-            "ping_interval": 1,
-            "max_outstanding_pings": 2,
-            "error_cb": self._trouble,
-            "tls": config.trust(),
-            "user": config.user or None,
-            "password": config.password or None,
-            "token": config.token or None,
-            "user_credentials": config.creds_file or None,
-        }
-        scheme = "tls" if config.tls else "nats"
-        servers = [f"{scheme}://{server}" for server in config.servers]
         try:
-            async with asyncio.timeout(config.connect_timeout_s):
-                # It tries for ever once it has been connected; until then one round is enough.
-                await self.client.connect(servers, **{**options, "max_reconnect_attempts": 1})
-            self.client.options["max_reconnect_attempts"] = -1
+            await self._connect()
         except (NatsError, NoServersError, OSError, TimeoutError) as error:
             await self.close()
-            text = f"{error} {self._said}"
-            if "uthorization" in text or "uthentication" in text:
+            text = f"{error} {self._said}".lower()
+            if "authorization" in text or "authentication" in text:
                 raise PermissionDenied(
-                    f"{self.place} does not let us in: {error}", hint="is the URL's password right?"
+                    f"{self.place} does not let us in: {error}", hint="is the URL's login right?"
                 ) from error
             raise Unavailable(
                 f"{self.place} cannot be reached: {self._said or str(error) or type(error).__name__}",
@@ -126,17 +142,74 @@ class Link:
             await self.close()
             raise
 
+    async def _connect(self) -> None:
+        config = self.config
+        options: dict[str, Any] = {
+            "name": "coterie",
+            "connect_timeout": config.connect_timeout_s,
+            "reconnect_time_wait": 0.05,
+            # It tries for ever once it has been connected; until then one round is enough.
+            "max_reconnect_attempts": 1,
+            "dont_randomize": True,
+            "ping_interval": 1,
+            "max_outstanding_pings": 2,
+            "error_cb": self._trouble,
+            "reconnected_cb": self._reconnected,
+            "closed_cb": self._given_up,
+            "tls": config.trust(),
+            "user": config.user or None,
+            "password": config.password or None,
+            "token": config.token or None,
+            "user_credentials": config.creds_file or None,
+        }
+        scheme = "tls" if config.tls else "nats"
+        servers = [f"{scheme}://{server}" for server in config.servers]
+        client = Client()
+        try:
+            async with asyncio.timeout((len(servers) + 1) * config.connect_timeout_s):
+                await client.connect(servers, **options)
+        except BaseException:
+            with suppress(NatsError, OSError, TimeoutError):
+                await client.close()
+            raise
+        client.options["max_reconnect_attempts"] = -1
+        self._inbox = client.new_inbox()
+        await client.subscribe(f"{self._inbox}.*", cb=self._replied)
+        self.client, self._said = client, ""
+
     async def close(self) -> None:
         """End the connection. Idempotent."""
         self.closed = True
+        if self._reviving is not None:
+            self._reviving.cancel()
         with suppress(NatsError, OSError, TimeoutError):
             await self.client.close()
 
     async def _trouble(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
-        if text != self._said:
-            _log.warning("connection to %s: %s", self.place, text)
+        # Once an outage is enough: the client tries many times a second.
+        _log.log(logging.DEBUG if self._said else logging.WARNING, "connection to %s: %s", self.place, text)
         self._said = text
+
+    async def _reconnected(self) -> None:
+        self._said = ""
+        _log.info("connected to %s again", self.place)
+
+    async def _given_up(self) -> None:
+        # The client ends for good when a server refuses the login, as may happen in passing.
+        if not self.closed and self.client.is_closed and self._reviving is None:
+            self._reviving = asyncio.create_task(self._revive())
+
+    async def _revive(self) -> None:
+        pause_s = _PAUSE_S
+        while self.client.is_closed:
+            try:
+                await self._connect()
+            except (NatsError, NoServersError, OSError, TimeoutError, CoterieError) as error:
+                await self._trouble(error)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _MAX_PAUSE_S)
+        self._reviving = None
 
     def check(self) -> None:
         """Raise `Unavailable` when the connection was closed for good."""
@@ -146,55 +219,26 @@ class Link:
     async def api(self, subject: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
         """Ask JetStream's leader, or that of a stream, until it answers.
 
+        What is asked must mean the same when it is asked twice.
+
         Raises:
             ApiError: it says no.
             Unavailable: nobody leads for `operation_timeout_s`, and the outcome is unknown.
         """
         body = json.dumps(request).encode() if request else b""
-        answer = await self.ask(f"$JS.API.{subject}", body)
-        reply: dict[str, Any] = json.loads(answer)
-        error = reply.get("error")
-        if error:
-            raise ApiError(int(error.get("err_code", 0)), str(error.get("description", "")))
-        return reply
-
-    async def ask(
-        self,
-        subject: str,
-        body: bytes,
-        headers: dict[str, str] | None = None,
-        *,
-        nobody: Callable[[], Awaitable[object]] | None = None,
-    ) -> bytes:
-        """Request until there is an answer. What is asked must mean the same when it is asked twice.
-
-        `nobody` is called when nobody listens, and may raise to give up.
-        """
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.config.operation_timeout_s
+        deadline = asyncio.get_running_loop().time() + self.config.operation_timeout_s
         sent = False
         while True:
-            self.check()
-            left = deadline - loop.time()
-            if left <= 0:
-                raise self.unavailable(sent=sent)
-            if not self.client.is_connected:
-                await asyncio.sleep(_PAUSE_S)
-                continue
-            try:
-                sent = True
-                message = await self.client.request(
-                    subject, body, timeout=min(_ATTEMPT_S, left), headers=headers
-                )
-            except NoRespondersError:
-                await asyncio.sleep(_PAUSE_S)  # nobody leads at the moment
-                if nobody is not None:
-                    await nobody()
-            except (NatsError, OSError, TimeoutError) as error:
-                _log.debug("%s: %r", subject, error)
-                await asyncio.sleep(_PAUSE_S)
-            else:
-                return message.data
+            answer = await self._attempt(f"$JS.API.{subject}", body, None, deadline, sent=sent)
+            if isinstance(answer, bytes):
+                reply: dict[str, Any] = json.loads(answer)
+                error = reply.get("error") or {}
+                if not error:
+                    return reply
+                if int(error.get("code", 0)) != 503 and int(error.get("err_code", 0)) not in _NOT_LED:
+                    raise ApiError(int(error.get("err_code", 0)), str(error.get("description", "")))
+            sent = sent or answer is not Nobody.LISTENS
+            await asyncio.sleep(_PAUSE_S)
 
     async def publish(
         self,
@@ -203,24 +247,115 @@ class Link:
         id_: str,
         headers: dict[str, str] | None = None,
         *,
+        deadline: float | None = None,
         nobody: Callable[[], Awaitable[object]] | None = None,
     ) -> int:
         """Have a message stored once, however often it is sent, and return its sequence.
 
-        Raises as `api` does.
+        `deadline` is by the loop's clock; `nobody` is called when no stream listens, and may raise.
+
+        Raises:
+            ApiError: one of `WRONG_LAST`.
+            CoterieError: with an outcome that takes earlier attempts into account.
+        """
+        if deadline is None:
+            deadline = asyncio.get_running_loop().time() + self.config.operation_timeout_s
+        all_headers = {"Nats-Msg-Id": id_, **(headers or {})}
+        doubtful = False
+        while True:
+            answer = await self._attempt(subject, body, all_headers, deadline, sent=doubtful)
+            if isinstance(answer, bytes):
+                reply = json.loads(answer)
+                error = reply.get("error") or {}
+                if not error:
+                    return int(reply["seq"])
+                self._refuse(int(error.get("err_code", 0)), str(error.get("description", "")), doubtful)
+            if answer is not Nobody.LISTENS:
+                doubtful = True
+            elif nobody is not None:
+                await nobody()
+            await asyncio.sleep(_PAUSE_S)
+
+    def _refuse(self, code: int, text: str, doubtful: bool) -> None:
+        """Raise if it is no use to send a message again that was refused like this."""
+        if code in WRONG_LAST:
+            raise ApiError(code, text)
+        outcome = Outcome.UNKNOWN if doubtful or code in _CANNOT_STORE else Outcome.NOT_APPLIED
+        if code in _TOO_LARGE:
+            raise TooLarge(f"{self.place}: {text}", outcome=outcome)
+        if code in _CANNOT_STORE | _NOT_ENABLED:
+            raise Unavailable(f"{self.place} cannot store this: {text} ({code})", outcome=outcome)
+
+    async def _attempt(
+        self, subject: str, body: bytes, headers: dict[str, str] | None, deadline: float, *, sent: bool
+    ) -> bytes | Nobody:
+        """Request once, and return the answer, if there is one.
+
+        Raises `Unavailable` after the deadline; `sent` says whether an earlier attempt may have arrived.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.config.operation_timeout_s
         while True:
-            answer = json.loads(
-                await self.ask(subject, body, {"Nats-Msg-Id": id_, **(headers or {})}, nobody=nobody)
+            if self.closed:
+                outcome = Outcome.UNKNOWN if sent else Outcome.NOT_APPLIED
+                raise Unavailable("the engine was closed meanwhile", outcome=outcome)
+            left = deadline - loop.time()
+            if left <= 0:
+                raise self.unavailable(sent=sent)
+            if self.client.is_connected:
+                break
+            await asyncio.sleep(min(_PAUSE_S, left))
+        try:
+            message = await self._request(subject, body, headers, min(_ATTEMPT_S, left))
+        except (NatsError, OSError, TimeoutError) as error:
+            _log.debug("%s: %r", subject, error)
+            self._raise_if_denied(subject, sent=sent)
+            await self._complain(loop.time())
+            return Nobody.ANSWERED
+        if message.headers and message.headers.get("Status") == "503":
+            await self._complain(loop.time())
+            return Nobody.LISTENS
+        self._complaint = None
+        return message.data
+
+    async def _request(
+        self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float
+    ) -> Msg:
+        # The client library has this too, but in Python 3.11 may swallow a cancellation.
+        self._requests += 1
+        token = str(self._requests)
+        reply: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        self._replies[token] = reply
+        try:
+            await self.client.publish(subject, body, f"{self._inbox}.{token}", headers)
+            async with asyncio.timeout(timeout_s):
+                return await reply
+        finally:
+            del self._replies[token]
+
+    async def _replied(self, message: Msg) -> None:
+        reply = self._replies.get(message.subject.rpartition(".")[2])
+        if reply is not None and not reply.done():
+            reply.set_result(message)
+
+    def _raise_if_denied(self, subject: str, *, sent: bool) -> None:
+        said = self._said.lower()  # the client writes it in lower case
+        if "permissions violation" in said and f'"{subject.lower()}"' in said:
+            raise PermissionDenied(
+                f"{self.place} does not let us: {self._said}",
+                hint="let the user publish to $JS.API.> and to all that begins with the prefix",
+                outcome=Outcome.UNKNOWN if sent else Outcome.NOT_APPLIED,
             )
-            error = answer.get("error")
-            if not error:
-                return int(answer["seq"])
-            if int(error.get("code", 0)) != 503 or loop.time() > deadline:
-                raise ApiError(int(error.get("err_code", 0)), str(error.get("description", "")))
-            await asyncio.sleep(_PAUSE_S)
+
+    async def _complain(self, now: float) -> None:
+        """Go to another member after this one has answered nothing for some time.
+
+        It may be cut off from the others, while we are not.
+        """
+        if self._complaint is None:
+            self._complaint = now
+        elif now - self._complaint > _PATIENCE_S and len(self.config.servers) > 1:
+            self._complaint = None
+            await self.client.force_reconnect()
 
     async def message(self, stream: str, request: dict[str, Any]) -> Stored | None:
         """Return a message of the stream from its leader, or None when there is none."""
@@ -274,10 +409,11 @@ class Link:
 
     def refusal(self, error: ApiError) -> CoterieError:
         """Return what JetStream's refusal is to a caller."""
-        if error.code in _FOR_GOOD or error.code in {10074, 10005}:
-            return InvalidConfiguration(f"{self.place}: {error}", hint="JetStream must be on, with all peers")
-        if error.code == 10054:
-            return TooLarge(f"{self.place}: {error}")
+        if error.code in _NOT_ENABLED | _NO_PEERS:
+            return InvalidConfiguration(
+                f"{self.place}: {error}",
+                hint="JetStream must be on, with as many servers as ?replicas= asks for",
+            )
         return Unavailable(f"{self.place} refuses this: {error}", outcome=Outcome.NOT_APPLIED)
 
     def unavailable(self, *, sent: bool) -> Unavailable:

@@ -28,7 +28,7 @@ from ...ports.log import (
     validate_topic,
 )
 from ...ports.store import ABSENT, Check, Commit, Put
-from ._machine import DoCommit, Fence
+from ._machine import DoCommit
 from .link import ApiError
 from .link import Stored as Message
 
@@ -84,7 +84,7 @@ class NatsLog:
 
     async def topics(self) -> dict[str, int]:
         self._check()
-        await self._engine.replica.ask(Fence())
+        await self._engine.replica.catch_up()
         found: dict[str, int] = {}
         after, more = "", True
         while more:
@@ -255,7 +255,7 @@ class NatsLog:
         _validate_name(topic)
         entry = self._engine.replica.machine.get(_TOPICS + topic)
         if entry is None or fresh:
-            await self._engine.replica.ask(Fence())
+            await self._engine.replica.catch_up()
             self._check()
             entry = self._engine.replica.machine.get(_TOPICS + topic)
         if entry is None:

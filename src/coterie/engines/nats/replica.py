@@ -2,15 +2,13 @@
 
 An operation is a part of a message of the stream. It has its result when this client has applied that
 message, after all that came before. A message may be sent several times: the server drops repetitions by
-their id, and the machine does so again. A read waits for a message too, sent after the read began: the
-stream's majority has then confirmed that nothing acknowledged before is missing here.
+their id, and the machine does so again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -21,7 +19,8 @@ import msgspec
 from ...errors import CorruptData, CoterieError, Outcome, Overloaded, TooLarge, Unavailable
 from ...ports.entropy import Entropy
 from ...ports.store import Change
-from ._machine import Envelope, Fence, Machine, Operation
+from ._deadlines import Deadlines
+from ._machine import Barrier, End, Envelope, Machine, Operation
 from .consumer import Consumer
 from .images import Images
 from .link import ApiError, Link
@@ -32,6 +31,7 @@ _log = logging.getLogger("coterie.nats")
 _MAX_OPERATIONS = 512
 _ENVELOPE_BYTES = 4096
 _MAX_IN_FLIGHT = 8
+_RETRY_S = 0.1
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
 
@@ -43,6 +43,16 @@ class _Asked:
         self.data = msgspec.Raw(_encode(operation))
         self.future = future
         self.since = since
+
+
+class _Message:
+    """Operations that go together, and what is told when they are applied."""
+
+    __slots__ = ("applied", "asked")
+
+    def __init__(self, asked: list[_Asked], applied: asyncio.Future[None]) -> None:
+        self.asked = asked
+        self.applied = applied
 
 
 class _Behind(Exception):
@@ -72,21 +82,23 @@ class Replica:
         self._lose_track = lose_track
         self._loop = asyncio.get_running_loop()
         self._id = entropy.identifier()[-12:]
-        self._numbers = 0
+        self._number = 0
         self._queue: deque[_Asked] = deque()
         self._queued = asyncio.Event()
-        self._pending: dict[str, list[_Asked]] = {}
+        self._pending: dict[int, _Message] = {}
         self._waiting = 0
         self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._images = Images(link, name, replicas)
+        self._images = Images(link, name, replicas, self._id)
         self._consumer = Consumer(link, name, self._receive)
         self._log_bytes = 0
         self._image_bytes = 0
-        self._image_at = 0
         self._imaging = False
-        self._applied_at = 0.0
-        self._news = asyncio.Event()
+        self._deadlines = Deadlines()
+        self._renewed = asyncio.Event()
+        self._look: asyncio.Future[None] | None = None
+        self._looking = False
+        self._moved = asyncio.Event()
         self._closed = False
         self._broken: CoterieError | None = None
 
@@ -99,7 +111,7 @@ class Replica:
             raise self._link.refusal(error) from error
         for work in (self._keep(), self._send(), self._give_up(), self._end_leases()):
             self._start(work)
-        await self.ask(Fence())
+        await self.ask(Barrier())
 
     async def close(self) -> None:
         """End. What is under way ends with `Unavailable`. Idempotent."""
@@ -108,8 +120,10 @@ class Replica:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._fail(list(self._queue), Outcome.NOT_APPLIED)
-        for asked in list(self._pending.values()):
-            self._fail(asked, Outcome.UNKNOWN)
+        for message in list(self._pending.values()):
+            self._fail(message.asked, Outcome.UNKNOWN)
+        if self._look is not None and not self._look.done():
+            self._look.set_exception(Unavailable("the engine was closed meanwhile"))
         self._queue.clear()
         self._pending.clear()
 
@@ -118,14 +132,17 @@ class Replica:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def _check(self) -> None:
+        if self._closed:
+            raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
+        if self._broken is not None:
+            raise _copy(self._broken)
+
     # Asking
 
     def ask(self, operation: Operation) -> asyncio.Future[int]:
         """Have an operation applied, and return the future of its result or error."""
-        if self._closed:
-            raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
-        if self._broken is not None:
-            raise self._broken
+        self._check()
         if self._waiting >= self._link.config.max_waiting:
             raise Overloaded(f"{self._waiting} operations wait for {self._link.place}")
         asked = _Asked(operation, self._loop.create_future(), self._loop.time())
@@ -140,8 +157,10 @@ class Replica:
         self._queued.set()
         return asked.future
 
-    def _answered(self, _future: asyncio.Future[int]) -> None:
+    def _answered(self, future: asyncio.Future[int]) -> None:
         self._waiting -= 1
+        if not future.cancelled():
+            future.exception()  # whoever asked may be gone
 
     def _max_bytes(self) -> int:
         return self._link.client.max_payload - _ENVELOPE_BYTES
@@ -150,42 +169,54 @@ class Replica:
         while True:
             await self._queued.wait()
             await self._slots.acquire()
-            batch: list[_Asked] = []
-            size = 0
-            while self._queue and len(batch) < _MAX_OPERATIONS:
-                if size + len(self._queue[0].data) > self._max_bytes():
-                    break
-                asked = self._queue.popleft()
-                if not asked.future.done():
-                    batch.append(asked)
-                    size += len(asked.data)
-            if not self._queue:
-                self._queued.clear()
-            if batch:
-                self._numbers += 1
-                self._start(self._deliver(f"{self._id}-{self._numbers}", batch))
+            asked = self._take()
+            if asked:
+                self._number += 1
+                message = _Message(asked, self._loop.create_future())
+                self._pending[self._number] = message
+                self._start(self._deliver(self._number, message))
             else:
                 self._slots.release()
 
-    async def _deliver(self, id_: str, batch: list[_Asked]) -> None:
-        """Send a batch until it is stored, and wait until it is applied."""
-        self._pending[id_] = batch
-        body = _encode((id_, [asked.data for asked in batch]))
+    def _take(self) -> list[_Asked]:
+        """Take from the queue what one message holds."""
+        asked: list[_Asked] = []
+        size, room = 0, self._max_bytes()
+        while self._queue and len(asked) < _MAX_OPERATIONS:
+            first = self._queue[0]
+            if asked and size + len(first.data) > room:
+                break
+            self._queue.popleft()
+            if not first.future.done():
+                asked.append(first)
+                size += len(first.data)
+        if not self._queue:
+            self._queued.clear()
+        return asked
+
+    async def _deliver(self, number: int, message: _Message) -> None:
+        """Send a message until it is stored, and wait until it is applied."""
+        deadline = message.asked[0].since + self._link.config.operation_timeout_s
+        oldest = next(iter(self._pending))
+        body = _encode((self._id, number, oldest, [asked.data for asked in message.asked]))
         try:
             try:
-                await self._link.publish(f"{self._name}.log", body, id_)
+                id_ = f"{self._id}-{number}"
+                await self._link.publish(f"{self._name}.log", body, id_, deadline=deadline)
             finally:
                 self._slots.release()
-            # Applied by the consumer, usually before the acknowledgement is here.
-            limit = self._link.config.operation_timeout_s
-            await asyncio.wait([asked.future for asked in batch], timeout=limit)
-            self._fail(batch, Outcome.UNKNOWN)
+            # The consumer brings it, usually before the acknowledgement is here.
+            if not message.applied.done():
+                async with asyncio.timeout_at(deadline):
+                    await message.applied
+        except TimeoutError:
+            self._fail(message.asked, Outcome.UNKNOWN)
         except ApiError as error:
-            self._fail_with(batch, self._link.refusal(error))
+            self._fail_with(message.asked, self._link.refusal(error))
         except CoterieError as error:
-            self._fail_with(batch, error)
+            self._fail_with(message.asked, error)
         finally:
-            self._pending.pop(id_, None)
+            self._pending.pop(number, None)
 
     async def _give_up(self) -> None:
         """End what could not be sent in time."""
@@ -195,17 +226,70 @@ class Replica:
             while self._queue and self._queue[0].since < self._loop.time() - limit:
                 self._fail([self._queue.popleft()], Outcome.NOT_APPLIED)
 
-    def _fail(self, batch: list[_Asked], outcome: Outcome) -> None:
+    def _fail(self, asked: list[_Asked], outcome: Outcome) -> None:
         if self._closed:
-            self._fail_with(batch, Unavailable("the engine was closed meanwhile", outcome=outcome))
+            self._fail_with(asked, Unavailable("the engine was closed meanwhile", outcome=outcome))
         else:
-            self._fail_with(batch, self._link.unavailable(sent=outcome is Outcome.UNKNOWN))
+            self._fail_with(asked, self._link.unavailable(sent=outcome is Outcome.UNKNOWN))
 
     @staticmethod
     def _fail_with(batch: list[_Asked], error: CoterieError) -> None:
         for asked in batch:
             if not asked.future.done():
                 asked.future.set_exception(_copy(error))
+
+    # Reading
+
+    async def catch_up(self) -> None:
+        """Return when this copy holds all that was acknowledged, to anyone, before the call.
+
+        With several replicas only a majority can say so, and only by storing something: a leader that was
+        replaced may not know it yet. Where one server has the stream, it is asked how long the stream is.
+        """
+        self._check()
+        if self._replicas > 1:
+            await self.ask(Barrier())
+            return
+        # A look that is under way may have begun before this call.
+        if self._look is None:
+            self._look = self._loop.create_future()
+            if not self._looking:
+                self._looking = True
+                self._start(self._look_often())
+        await asyncio.shield(self._look)
+
+    async def _look_often(self) -> None:
+        try:
+            while (look := self._look) is not None:
+                self._look = None
+                try:
+                    await self._look_once()
+                except CoterieError as error:
+                    look.set_exception(error)
+                    look.exception()
+                else:
+                    look.set_result(None)
+        finally:
+            self._looking = False
+
+    async def _look_once(self) -> None:
+        deadline = self._loop.time() + self._link.config.operation_timeout_s
+        try:
+            info = await self._link.api(f"STREAM.INFO.{self._name}")
+        except ApiError as error:
+            raise self._link.refusal(error) from error
+        if info["config"]["num_replicas"] > 1:
+            self._replicas = info["config"]["num_replicas"]
+            await self.ask(Barrier())
+            return
+        while self._consumer.position < int(info["state"]["last_seq"]):
+            self._check()
+            self._moved.clear()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._moved.wait()
+            except TimeoutError:
+                raise self._link.unavailable(sent=True) from None
 
     # Applying
 
@@ -221,52 +305,68 @@ class Replica:
             except _Behind:
                 _log.info("the copy of %s begins again with an image", self._name)
                 behind = True
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(_RETRY_S)
             except (ApiError, Unavailable) as error:
                 if self._closed:
                     return
                 _log.warning("the copy of %s: %s", self._name, error)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(_RETRY_S)
             except (msgspec.MsgspecError, CorruptData) as error:
-                self._broken = CorruptData(f"the stream {self._name!r} holds what is no commit: {error}")
-                self._fail_with(list(self._queue), self._broken)
-                for batch in list(self._pending.values()):
-                    self._fail_with(batch, self._broken)
+                self._break(CorruptData(f"the stream {self._name!r} holds what is no commit: {error}"))
                 return
+
+    def _break(self, error: CoterieError) -> None:
+        """Answer nothing any more."""
+        self._broken = error
+        self._moved.set()
+        self._lose_track()
+        self._fail_with(list(self._queue), error)
+        for message in list(self._pending.values()):
+            self._fail_with(message.asked, error)
 
     async def _restore(self) -> None:
         found = await self._images.newest()
-        if found is None:
-            self.machine, self._image_at, self._image_bytes = Machine(), 0, 0
-        else:
-            self._image_at, data = found
+        self.machine, position, self._image_bytes = Machine(), 0, 0
+        if found is not None:
+            position, data = found
             self.machine, self._image_bytes = Machine.from_image(data), len(data)
-        self._consumer.position = self._image_at
+        self._deadlines = Deadlines()
+        self._count_from_now(list(self.machine.leases))
+        self._consumer.position = position
         self._log_bytes = 0
         self._lose_track()
 
-    async def _receive(self, sequence: int, time_ns: int, subject: str, data: bytes) -> None:
-        position = self._consumer.position
-        if sequence > position + 1:
+    def _receive(self, sequence: int, subject: str, data: bytes) -> None:
+        if sequence > self._consumer.position + 1:
             # The stream has no holes but at its beginning, where an image has replaced it.
             raise _Behind
         self._log_bytes += len(data) + 128
-        if subject.endswith(".log"):
-            envelope = _decode(data)
-            results, commits = self.machine.apply(envelope, time_ns)
-            self.applied += 1
-            self._applied_at = self._loop.time()
-            for revision, changes in commits:
-                self._publish_commit(revision, changes)
-            for asked, result in zip(self._pending.get(envelope.id, ()), results, strict=False):
-                if not asked.future.done():
-                    if isinstance(result, CoterieError):
-                        asked.future.set_exception(result)
-                    else:
-                        asked.future.set_result(result)
-            self._news.set()
-            if envelope.id.startswith(self._id):
-                self._consider_image(sequence)
+        self._moved.set()
+        if not subject.endswith(".log"):
+            return
+        envelope = _decode(data)
+        results, commits, renewed = self.machine.apply(envelope)
+        self.applied += 1
+        if renewed:
+            self._count_from_now(renewed)
+        for revision, changes in commits:
+            self._publish_commit(revision, changes)
+        if envelope.client == self._id:
+            if results and (message := self._pending.get(envelope.number)) is not None:
+                self._settle(message, results)
+            self._consider_image(sequence)
+
+    @staticmethod
+    def _settle(message: _Message, results: list[int | CoterieError]) -> None:
+        for asked, result in zip(message.asked, results, strict=True):
+            if asked.future.done():
+                continue
+            if isinstance(result, CoterieError):
+                asked.future.set_exception(result)
+            else:
+                asked.future.set_result(result)
+        if not message.applied.done():
+            message.applied.set_result(None)
 
     # Images and leases
 
@@ -278,39 +378,51 @@ class Replica:
         limit = max(self._link.config.min_log_bytes, 2 * self._image_bytes)
         if self._log_bytes > limit and not self._imaging:
             self._imaging = True
+            # The message is applied already, so the image holds it.
             self._start(self._make_image(sequence, self.machine.image()))
 
     async def _make_image(self, sequence: int, data: bytes) -> None:
         try:
             await self._images.put(sequence, data)
-            self._image_at, self._image_bytes, self._log_bytes = sequence, len(data), 0
-        except (ApiError, Unavailable) as error:
-            _log.warning("no image of %s could be kept: %s", self._name, error)
+            self._image_bytes, self._log_bytes = len(data), 0
+        except (ApiError, CoterieError) as error:
+            _log.info("no image of %s was kept: %s", self._name, error)
         finally:
             self._imaging = False
 
+    def _count_from_now(self, leases: list[int]) -> None:
+        now = self._loop.time()
+        for lease in leases:
+            known = self.machine.leases.get(lease)
+            if known is not None:
+                self._deadlines.renewed(lease, known.renewals, now + known.ttl_ms / 1000)
+        self._renewed.set()
+
     async def _end_leases(self) -> None:
-        """Give the stream a message when a lease is due, so that all copies end it; any client does so."""
-        attempt = 0
+        """Ask for the end of leases whose time is over by this client's clock."""
         while True:
-            self._news.clear()
-            due = self.machine.next_end_ns
-            elapsed_ns = (self._loop.time() - self._applied_at) * 1e9
-            rest_s = (due - self.machine.now_ns - elapsed_ns) / 1e9
-            if rest_s > 0:
-                attempt = 0
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(None if math.isinf(rest_s) else rest_s + 0.001):
-                        await self._news.wait()
-                continue
-            attempt += 1
-            # All clients send the same, and the server keeps one.
-            id_ = f"due-{due:.0f}-{attempt}"
-            with suppress(ApiError, Unavailable):
-                await self._link.publish(f"{self._name}.log", _encode((id_, ())), id_)
+            self._renewed.clear()
+            at = self._deadlines.next()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(0.05 * attempt, 1.0)):
-                    await self._news.wait()
+                async with asyncio.timeout_at(at):
+                    await self._renewed.wait()
+            due = list(self._deadlines.pop_due(self._loop.time()))
+            if due:
+                await self._end(due)
+
+    async def _end(self, due: list[tuple[int, int]]) -> None:
+        """Have leases ended that are still there and were not renewed."""
+        for start in range(0, len(due), _MAX_OPERATIONS):
+            part = due[start : start + _MAX_OPERATIONS]
+            body = _encode((self._id, 0, 0, [End(lease, renewals) for lease, renewals in part]))
+            # All clients ask for the same, and where it is one lease the server keeps one of the messages.
+            id_ = "end-{}-{}".format(*part[0]) if len(part) == 1 else f"{self._id}-end-{part[0][0]}"
+            try:
+                await self._link.publish(f"{self._name}.log", body, id_)
+            except (ApiError, CoterieError) as error:
+                _log.info("leases of %s could not be ended: %s", self._name, error)
+                self._count_from_now([lease for lease, _ in part])
+                await asyncio.sleep(_RETRY_S)
 
 
 def _copy(error: CoterieError) -> CoterieError:

@@ -20,7 +20,7 @@ from ...ports.store import (
     validate_ttl,
 )
 from ..common.feed import Feed, FeedWatch
-from ._machine import DoCommit, Fence, Grant, Renew, Revoke
+from ._machine import DoCommit, Grant, Renew, Revoke
 
 if TYPE_CHECKING:
     from .engine import NatsEngine
@@ -49,13 +49,13 @@ class NatsStore:
     async def get(self, key: str) -> Entry | None:
         validate_key(key, self._guarantees.max_key_bytes)
         self.check()
-        await self._engine.replica.ask(Fence())
+        await self._engine.replica.catch_up()
         return self._engine.replica.machine.get(key)
 
     async def scan(self, prefix: str, *, after: str = "", limit: int = 1000) -> Page:
         validate_scan(prefix, after, limit)
         self.check()
-        await self._engine.replica.ask(Fence())
+        await self._engine.replica.catch_up()
         machine = self._engine.replica.machine
         if RESERVED in prefix:
             return Page((), machine.revision, more=False)
@@ -70,10 +70,10 @@ class NatsStore:
     async def grant(self, ttl_s: float) -> int:
         validate_ttl(ttl_s, self._guarantees)
         self.check()
-        ttl_ns = math.ceil(ttl_s * 1e9)
-        if ttl_ns >= _BEYOND // 4:
-            raise InvalidArgument(f"a lease of nats must last less than 70 years, not {ttl_s} s")
-        return await self._engine.replica.ask(Grant(ttl_ns))
+        ttl_ms = math.ceil(ttl_s * 1000)
+        if ttl_ms >= _BEYOND:
+            raise InvalidArgument(f"a lease of nats must last less than 290 million years, not {ttl_s} s")
+        return await self._engine.replica.ask(Grant(ttl_ms))
 
     async def renew(self, lease: int) -> None:
         self.check()
@@ -104,7 +104,7 @@ class NatsStore:
     async def snapshot(self, prefix: str) -> Batch:
         """Return all entries under `prefix`."""
         self.check()
-        await self._engine.replica.ask(Fence())
+        await self._engine.replica.catch_up()
         batch = self._engine.replica.machine.snapshot(prefix)
         return Batch(batch.revision, _of_programs(batch.changes), snapshot=True)
 
