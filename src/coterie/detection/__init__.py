@@ -4,11 +4,13 @@ from ._machine import Change, Gossip, Send, Statistics
 from ._phi_machine import PhiAccrual, PhiConfig
 from ._table_machine import Known
 from .config import DetectionConfig
+from .detector import Detector
 from .messages import State
 
 __all__ = [
     "Change",
     "DetectionConfig",
+    "Detector",
     "Gossip",
     "Known",
     "PhiAccrual",

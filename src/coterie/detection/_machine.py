@@ -142,6 +142,11 @@ class Gossip:
         phi = self._phis.get(id_)
         return None if phi is None else phi.phi(now)
 
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The nodes whose heartbeats come here."""
+        return tuple(self._phis)
+
     def take_changes(self) -> list[Change]:
         """Return what changed since the last time, in order."""
         changes, self._changes = self._changes, []

@@ -7,6 +7,7 @@ kilobytes; what breaks a bound is not read at all.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -118,7 +119,7 @@ class Nack(msgspec.Struct, frozen=True, array_like=True, gc=False, tag=4):
 
 Message = Beat | Ping | Ack | Ask | Nack
 
-encode = msgspec.msgpack.Encoder().encode
+encode: Callable[[Message], bytes] = msgspec.msgpack.Encoder().encode
 _DECODER: msgspec.msgpack.Decoder[Message] = msgspec.msgpack.Decoder(Message)
 
 

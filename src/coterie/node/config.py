@@ -45,6 +45,8 @@ class NodeConfig:
     """A bearer token that HTTP clients must send; needed to listen beyond loopback."""
     lease_s: float = 3.0
     """How long a silent node stays a member, in seconds."""
+    gossip_s: float = 0.5
+    """How often nodes ask each other whether they live, in seconds; 0 for never."""
     drain_s: float = 30.0
     """How long a node that was told to stop waits for what it accepted, in seconds."""
     replies_s: float = 86400.0
@@ -71,6 +73,10 @@ class NodeConfig:
             )
         if not 0.2 <= self.lease_s <= 3600:
             raise InvalidConfiguration(f"lease_s must be between 0.2 and 3600 seconds, not {self.lease_s}")
+        if self.gossip_s and not 0.02 <= self.gossip_s <= 3600:
+            raise InvalidConfiguration(
+                f"gossip_s must be between 0.02 and 3600 seconds, or 0, not {self.gossip_s}"
+            )
         if not 0 <= self.drain_s <= 86400:
             raise InvalidConfiguration(f"drain_s must be between 0 and 86400 seconds, not {self.drain_s}")
         if not 1 <= self.replies_s <= 86400 * 366:

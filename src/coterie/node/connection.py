@@ -15,6 +15,7 @@ from ..services import CallConfig
 from .config import NodeConfig, resolve
 from .core import Core
 from .engines import Ports
+from .suspicion import Advice
 from .system import NodeStatus, ask_all
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ async def connect(
     await core.open()
     try:
         core.bind({})
+        if core.config.gossip_s:
+            advice = asyncio.create_task(Advice(core).follow(), name="coterie-advice")
+            core.stack.push_async_callback(_cancelled, advice)
+        await core.follow()
         root = core.root
         if timeout_s is not None:
             root = Call(root.node, root.bindings, asyncio.get_running_loop().time() + timeout_s)
@@ -78,3 +83,8 @@ async def _give_back(core: Core) -> None:
         with suppress(CoterieError, TimeoutError):  # They end by themselves.
             async with asyncio.timeout(5):
                 await core.coordination.release()
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -6,12 +6,12 @@ import asyncio
 import copy
 import dataclasses
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..context import Call
-from ..coordination import Coordination, CoordinationConfig
+from ..coordination import Coordination, CoordinationConfig, Duties, Instance, Instances
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
 from ..resilience import Balancer, Local, PolicyEvent, PolicyEventKind, RateBinding
@@ -33,7 +33,7 @@ from .engines import Ports, check_guarantees, open_ports
 if TYPE_CHECKING:
     from ..app import App
 
-__all__ = ["Core"]
+__all__ = ["Core", "Directory"]
 
 _log = logging.getLogger("coterie.node")
 
@@ -68,6 +68,10 @@ class Core:
         """The replies of idempotent methods, from `bind` on."""
         self.coordination: Coordination | None = None
         """What is held and waited for here, from `bind` on."""
+        self.on_members: Callable[[], None] = lambda: None
+        """Called when the view of the cluster has changed."""
+        self.duties: Duties | None = None
+        """What a node does without being asked; none for a mere caller."""
         self._given = ports
 
     async def open(self) -> None:
@@ -83,7 +87,7 @@ class Core:
                 config=_lease(self.config.lease_s),
                 on_event=self._on_event,
             )
-            self.directory: _Directory = _Directory(self.membership)
+            self.directory: Directory = Directory(self.membership)
             self.channels: Channels = Channels(self.ports.wire)
             self.stack.push_async_callback(self.channels.close)
             self.stack.push_async_callback(self.membership.close)
@@ -121,6 +125,7 @@ class Core:
             )
             self.stack.push_async_callback(self.coordination.close)
         self.bindings[Coordination] = self.coordination
+        self.bindings[Instances] = self.directory
         for limit in self.app.rate_limits.values():
             prefix = f"{self.app.name}/rate/{limit.name}/"
             self.bindings[limit] = RateBinding(
@@ -143,6 +148,22 @@ class Core:
             self.bindings[spec] = self._binding(ClientSpec(service=spec), policies, instances)
         for client in self.app.tuned:
             self.bindings[client] = self._binding(client, policies, instances)
+
+    async def follow(self) -> None:
+        """Read what is configured, and follow it. Raises `Unavailable` when the Store cannot be read."""
+        assert self.coordination is not None  # noqa: S101 - after `bind` only
+        followers = Duties(self.ports.entropy)
+        self.stack.push_async_callback(followers.stop)
+        for settings in self.app.configs.values():
+            feed = self.bindings[settings] = settings.feed(self.coordination)
+            await feed.start()
+            followers.run(feed.follow(), f"coterie-config-{settings.name}")
+
+    def start_duties(self) -> None:
+        """Campaign for what a leader does, in the context of the node."""
+        self.duties = Duties(self.ports.entropy)
+        self.stack.push_async_callback(self.duties.stop)
+        self.duties.start(self.app.leaders.values())
 
     def _binding(
         self, client: ClientSpec, policies: Policies, instances: Mapping[str, object]
@@ -185,6 +206,7 @@ class Core:
     def _on_event(self, event: Event) -> None:
         _log.info("%s %s (%s)", event.member.name, event.kind, event.member.address or "a caller")
         self.directory.refresh()
+        self.on_members()
         if event.kind == "left":
             asyncio.get_running_loop().call_soon(self._forget_channels)
 
@@ -194,22 +216,40 @@ class Core:
         self._forgetting = task  # The loop itself holds tasks only weakly.
 
 
-class _Directory:
-    """The members that serve, as the services look them up."""
+class Directory:
+    """The members that serve, as the services look them up.
+
+    Who is there is what the Store says. Whom others hold to be dead is a hint beside it.
+    """
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
         self._endpoints: dict[str, tuple[Endpoint, ...]] = {}
+        self._suspected: frozenset[str] = frozenset()
         self.refresh()
 
+    def suspect(self, ids: frozenset[str]) -> None:
+        """Let these nodes, and no others, be called last."""
+        if ids != self._suspected:
+            self._suspected = ids
+            self.refresh()
+
     def refresh(self) -> None:
+        suspected = self._suspected
         self._endpoints = {
-            service: tuple(Endpoint(each.id, each.address, each.zone, each.weight) for each in members)
+            service: tuple(
+                Endpoint(each.id, each.address, each.zone, each.weight, each.id in suspected)
+                for each in members
+            )
             for service, members in self._membership.view.serving().items()
         }
 
     def endpoints(self, service: str) -> Sequence[Endpoint]:
         return self._endpoints.get(service, ())
+
+    def instances(self, service: str) -> Sequence[Instance]:
+        members = self._membership.view.serving().get(service, ())
+        return [Instance(member.id, member.name, member.address, member.http) for member in members]
 
     async def wait_changed(self) -> None:
         await self._membership.wait_changed()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from typing import TYPE_CHECKING, Any
 
 from ..context import CURRENT, Call, Metadata
+from ..detection import Detector
 from ..errors import AlreadyExists, CoterieError
 from ..membership import Member, MemberState
 from ..ports import Clock, Entropy
@@ -19,6 +21,7 @@ from ..telemetry import Family, gauge
 from .config import NodeConfig
 from .core import Core
 from .engines import Ports
+from .suspicion import facts_of, start_detector
 from .system import SYSTEM, NodeFacts, System, ask
 
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Node:
         self._listener: Listener | None = None
         self._http: HttpServer | None = None
         self._dispatcher: Dispatcher | None = None
+        self._detector: Detector | None = None
         self._began = 0.0
         self._draining = False
         self._closed = False
@@ -103,6 +107,7 @@ class Node:
         await self._core.open()
         try:
             await self._start()
+            self._core.start_duties()
         except BaseException:
             await self.close()
             raise
@@ -116,6 +121,7 @@ class Node:
         await self._refuse_a_double()
         instances: dict[str, object] = {}
         core.bind(instances)
+        await core.follow()
         CURRENT.set(core.root)
         for spec in self.app.services.values():
             instances[spec.name] = await self._instance(spec)
@@ -129,26 +135,32 @@ class Node:
             clock=ports.clock,
             ledger=core.ledger,
         )
-        self._listener = await ports.wire.listen(self.config.listen, self._dispatcher.handlers())
+        handlers = dataclasses.replace(self._dispatcher.handlers(), datagram=self._on_datagram)
+        self._listener = await ports.wire.listen(self.config.listen, handlers)
         core.stack.push_async_callback(self._listener.close)
         if self.config.http != "off":
             await self._start_http()
-        await core.membership.join(
-            Member(
-                id=self.id,
-                name=core.name,
-                address=self._listener.address,
-                http=self.http_address,
-                services=tuple(sorted(self.app.services)),
-                state=MemberState.SERVING,
-                started=ports.clock.time(),
-                version=self._version,
-                pid=os.getpid(),
-                host=socket.gethostname(),
-                zone=self.config.zone,
-                weight=self.config.weight,
-            )
+        me = Member(
+            id=self.id,
+            name=core.name,
+            address=self._listener.address,
+            http=self.http_address,
+            services=tuple(sorted(self.app.services)),
+            state=MemberState.SERVING,
+            started=ports.clock.time(),
+            version=self._version,
+            pid=os.getpid(),
+            host=socket.gethostname(),
+            zone=self.config.zone,
+            weight=self.config.weight,
         )
+        await core.membership.join(me)
+        if self.config.gossip_s:
+            self._detector = start_detector(core, me, lambda: self.pending)
+
+    def _on_datagram(self, body: bytes, peer: str) -> None:
+        if self._detector is not None:
+            self._detector.datagram(body, peer)
 
     async def _instance(self, spec: ServiceSpec) -> object:
         instance: object = spec.cls()
@@ -189,6 +201,7 @@ class Node:
             return self.pending
         self._draining = True
         deadline = self._core.ports.clock.monotonic() + timeout_s
+        await self._resign(timeout_s)
         try:
             async with asyncio.timeout(timeout_s):
                 await self._core.membership.announce(MemberState.DRAINING)
@@ -203,14 +216,25 @@ class Node:
             await self._core.ledger.drain(max(0.0, deadline - self._core.ports.clock.monotonic()))
         return self.pending
 
+    async def _resign(self, timeout_s: float) -> None:
+        """End what this node does as a leader, so that another can begin."""
+        if self._core.duties is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._core.duties.stop()
+
     async def close(self) -> None:
         """Leave the cluster and release everything. Idempotent."""
         if self._closed:
             return
         self._closed = True
+        if self._detector is not None:
+            self._detector.leave()
         if self.id:
             try:
                 async with asyncio.timeout(5):
+                    if self._core.duties is not None:
+                        await self._core.duties.stop()
                     if self._core.ledger is not None:
                         await self._core.ledger.release()
                     if self._core.coordination is not None:
@@ -269,6 +293,7 @@ class Node:
             reasons=reasons,
             members=len(core.membership.view.members),
             engines={engine.name: engine.statistics() for engine in core.ports.engines},
+            gossip=None if self._detector is None else facts_of(self._detector, core.membership.view.members),
         )
 
     def collect(self) -> Iterable[Family]:
@@ -277,6 +302,8 @@ class Node:
         if self._dispatcher is not None:
             yield from self._dispatcher.collect()
         yield core.policy_events.family()
+        if self._detector is not None:
+            yield from self._detector.collect()
         if core.ledger is not None:
             yield core.ledger.events.family()
         yield gauge("coterie_members", "Members that this node sees.", len(core.membership.view.members))

@@ -14,7 +14,22 @@ from ..ports import Wire
 from ..ports.wire import Failure
 from ..services import MethodSpec, describe
 
-__all__ = ["SYSTEM", "NodeFacts", "NodeStatus", "System", "ask", "ask_all"]
+__all__ = ["SYSTEM", "GossipFacts", "NodeFacts", "NodeStatus", "System", "ask", "ask_all"]
+
+
+class GossipFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a node thinks of the others, from heartbeats, probes and what it was told. Keys are ids."""
+
+    suspects: dict[str, str]
+    """`suspect`, or `dead`."""
+    phis: dict[str, float]
+    """How surprising the silence is of those whose heartbeats come here; 8 is one in 10^8."""
+    loads: dict[str, int]
+    """Calls under way at other nodes, as far as it was told."""
+    health: int
+    """How little it trusts its own judgement: 0 is well."""
+    strangers: dict[str, str]
+    """Name and address of those that live but are no members by the Store: it may be cut off from them."""
 
 
 class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +50,8 @@ class NodeFacts(msgspec.Struct, frozen=True, kw_only=True):
     members: int
     """How many members it sees, itself included."""
     engines: dict[str, dict[str, int | float | str]]
+    gossip: GossipFacts | None = None
+    """None where it is turned off."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +74,12 @@ class System:
         """Return the node's id."""
         self._calls += 1
         return self._facts().id
+
+    async def suspects(self) -> list[str]:
+        """Return the ids of the nodes that this one holds to be dead or suspects to be so."""
+        self._calls += 1
+        gossip = self._facts().gossip
+        return [] if gossip is None else list(gossip.suspects)
 
     async def facts(self) -> NodeFacts:
         """Return the node's account of itself."""

@@ -1,9 +1,9 @@
 """Which endpoint takes the next call, and what a caller learns from how its calls end. Pure: time and
 chance are inputs.
 
-A `Router` puts three decisions of `coterie.resilience` together: who is there (draining endpoints are
-not), whose breaker lets calls through (`Ejection`), and who of those is expected to answer first
-(a `Balancer` over `Loads`).
+A `Router` puts decisions of `coterie.resilience` together: who is there (draining endpoints are not) and
+not thought to be dead, whose breaker lets calls through (`Ejection`), and who of those is expected to
+answer first (a `Balancer` over `Loads`).
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _LOOK_S = 0.01
 """Of quick calls that succeed, one in so many seconds is looked at; the others are only counted."""
 _OUTRUN = 2.0
 """An attempt that a hedge has overtaken is believed to take so many times what it was given."""
+_PANIC = 0.3
+"""If a smaller part than this is above suspicion nobody is avoided: the fault is elsewhere, here perhaps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class Endpoint:
     address: str
     zone: str = ""
     weight: float = 1.0
+    suspected: bool = False
+    """Whether it is thought to be dead: it is called last."""
 
 
 class Peer:
@@ -83,6 +87,7 @@ class Router:
         self._targets: tuple[Target, ...] = ()
         self._peers: dict[str, Peer] = {}
         self._ejected: frozenset[str] = frozenset()
+        self._doubted: frozenset[str] = frozenset()
         self.seen: Sequence[Endpoint] = ()
         """The endpoints of the last `update`."""
         self.only: Peer | None = None
@@ -93,6 +98,10 @@ class Router:
         self.seen = endpoints
         self._targets = tuple(Target(each.address, each.zone, each.weight) for each in endpoints)
         addresses = [each.address for each in endpoints]
+        # A new node may have the address of a dead one.
+        self._doubted = frozenset(each.address for each in endpoints if each.suspected).difference(
+            each.address for each in endpoints if not each.suspected
+        )
         self._loads.retain(addresses, now)
         if self._ejection is not None:
             self._ejection.retain(addresses)
@@ -113,6 +122,10 @@ class Router:
             targets = ejection.admitted(targets, now)
             if self._tell is not None:
                 self._note_ejected(targets)
+        if self._doubted:
+            trusted = [target for target in targets if target.address not in self._doubted]
+            if trusted and len(trusted) >= _PANIC * len(self._targets):
+                targets = trusted
         if tried:
             fresh = [target for target in targets if target.address not in tried]
             # One that is left out is still better than none.

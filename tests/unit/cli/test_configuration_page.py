@@ -67,7 +67,7 @@ def test_each_setting_can_be_given_in_each_place(tmp_path: Path) -> None:
     values = {
         "name": "n", "engine": "sqlite:///a.db", "store": "sqlite:///b.db", "log": "sqlite:///c.db",
         "listen": "127.0.0.1:1", "http": "off", "data": "d", "cluster_key": "k" * 16, "http_token": "t",
-        "lease_s": 7.0, "drain_s": 8.0, "replies_s": 9.0,
+        "lease_s": 7.0, "gossip_s": 0.25, "drain_s": 8.0, "replies_s": 9.0,
         "zone": "east", "weight": 2.0,
     }  # fmt: skip
     assert set(values) == set(OPTIONS)

@@ -121,3 +121,34 @@ def test_few_endpoints(names: str) -> None:
     chosen = routes.choose((), now=0.0, chance=0.5)
     assert (chosen.address if chosen else "") == names
     assert routes.choose(names, now=0.0, chance=0.5) is None
+
+
+def suspecting(names: str, suspected: str) -> Router:
+    made = Router(BREAKER)
+    made.update([Endpoint(f"node-{name}", name, suspected=name in suspected) for name in names], 0.0)
+    return made
+
+
+@given(st.sets(addresses, max_size=8), chances)
+def test_the_suspected_are_called_last_and_never_leave_nobody(suspected: set[str], chance: float) -> None:
+    routes = suspecting("abcdefgh", "".join(suspected))
+    tried: list[str] = []
+    while (peer := routes.choose(tried, now=0.0, chance=chance)) is not None:
+        tried.append(peer.address)
+    assert sorted(tried) == list("abcdefgh")
+    if len(suspected) <= 5:  # Else most of them are, and nobody is avoided.
+        assert set(tried[: 8 - len(suspected)]).isdisjoint(suspected)
+
+
+def test_when_nearly_all_are_suspected_nobody_is_avoided() -> None:
+    routes = suspecting("abcd", "abc")
+    chosen = {peer.address for n in range(100) if (peer := routes.choose((), now=0.0, chance=n / 100))}
+    assert chosen == set("abcd")
+
+
+def test_a_new_node_at_the_address_of_a_dead_one_is_not_avoided() -> None:
+    routes = Router(BREAKER)
+    old, new = Endpoint("old", "a", suspected=True), Endpoint("new", "a")
+    routes.update([old, new, Endpoint("other", "b", suspected=True)], 0.0)
+    chosen = {peer.address for n in range(100) if (peer := routes.choose((), now=0.0, chance=n / 100))}
+    assert chosen == {"a"}
