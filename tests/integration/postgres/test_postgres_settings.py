@@ -135,3 +135,24 @@ async def test_tls_is_asked_for_by_the_url() -> None:
         files = f"sslrootcert={made.ca}&sslcert={made.certificate}&sslkey={made.key}"
         async with engine_at(f"{cluster.url}?sslmode=verify-full&{files}") as engine:
             await engine.store.commit(create("key"))
+
+
+async def test_a_page_of_large_records_ends_early_and_the_next_goes_on() -> None:
+    async with lab.start("postgres") as cluster, engine_at(cluster.url) as engine:
+        log = engine.log
+        await log.create("topic", 1)
+        sizes = [10] * 30 + [1_000_000] * 40 + [10] * 30
+        for index in range(0, len(sizes), 10):
+            await log.append("topic", 0, [Record(b"x" * size) for size in sizes[index : index + 10]])
+        assert len((await log.read("topic", 0, 0, limit=10)).records) == 10
+        # The small ones before make it expect small ones, so that one page is larger than it should be.
+        assert len((await log.read("topic", 0, 30, limit=40)).records) == 40
+        found, offset, pages = [], 0, 0
+        while offset < len(sizes):
+            page = await log.read("topic", 0, offset)
+            assert sum(len(stored.record.value) for stored in page.records) < 18_000_000
+            assert [stored.offset for stored in page.records] == list(range(offset, page.next_offset))
+            found += [len(stored.record.value) for stored in page.records]
+            offset, pages = page.next_offset, pages + 1
+        assert found == sizes
+        assert pages > 2
