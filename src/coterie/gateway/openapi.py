@@ -10,6 +10,7 @@ from typing import Any, cast
 import msgspec
 
 from ..codec import encode_hook
+from ..resilience.keys import MAX_KEY
 from ..services.spec import MethodSpec, ParameterSpec
 from .backend import Backend, DeclaredErrors
 from .config import GatewayConfig
@@ -25,6 +26,8 @@ _STATUSES: dict[int, str] = {
     409: "What the call expected is no longer so.",
     413: "The body is too large.",
     415: "The body is not JSON.",
+    422: "The idempotency key was used with other arguments.",
+    429: "A rate is used up; `Retry-After` says for how long.",
     500: "The service failed with an error that it does not declare.",
     503: "The node cannot answer now, or not for sure.",
     504: "The deadline is over. The call may have had its effect.",
@@ -142,7 +145,7 @@ def _parameters(config: GatewayConfig) -> dict[str, Any]:
             "name": "Idempotency-Key",
             "in": "header",
             "description": "A repeated call with the same key has one effect, where the method promises it.",
-            "schema": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[!-~]+$"},
+            "schema": {"type": "string", "minLength": 1, "maxLength": MAX_KEY, "pattern": "^[!-~]+$"},
         },
     }
 

@@ -20,6 +20,7 @@ from ..errors import (
     CoterieError,
     DeadlineExceeded,
     InvalidArgument,
+    KeyReused,
     LeaseLost,
     NotFound,
     NotRunning,
@@ -51,6 +52,7 @@ STATUSES: dict[type[CoterieError], int] = {
     PermissionDenied: 403,
     NotFound: 404,
     Conflict: 409,
+    KeyReused: 422,  # As the draft of the Idempotency-Key header has it.
     LeaseLost: 409,
     TooLarge: 413,
     NotRunning: 503,

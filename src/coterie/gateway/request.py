@@ -12,6 +12,7 @@ import msgspec
 from ..codec import type_name
 from ..context import Metadata
 from ..errors import InvalidArgument, TooLarge
+from ..resilience.keys import MAX_KEY
 from ..services.spec import MethodSpec
 from .config import GatewayConfig
 from .problems import ArgumentFault, BadArguments, HttpError, argument_fault
@@ -36,9 +37,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = dict[bytes, bytes]
-
-MAX_KEY_CHARACTERS = 256
-"""The limit of an idempotency key."""
 
 _DISCARD_BODIES = 8
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
@@ -220,10 +218,10 @@ def metadata(headers: Headers) -> Metadata | None:
         # The draft of the header makes it a structured string, in quotes; most clients leave them out.
         if len(text) > 1 and text[0] == text[-1] == '"':
             text = text[1:-1]
-        if not text or len(text) > MAX_KEY_CHARACTERS or not (text.isascii() and text.isprintable()):
+        if not text or len(text) > MAX_KEY or not (text.isascii() and text.isprintable()):
             raise HttpError(
                 400,
-                f"Idempotency-Key must have 1 to {MAX_KEY_CHARACTERS} printable ASCII characters",
+                f"Idempotency-Key must have 1 to {MAX_KEY} printable ASCII characters",
                 hint="a UUID does well",
             )
     valid = trace is not None and _TRACEPARENT.fullmatch(trace) is not None

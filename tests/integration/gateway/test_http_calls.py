@@ -215,7 +215,7 @@ async def test_trace_and_idempotency_key_travel_with_the_call(client: httpx.Asyn
     assert reply.json() == [None, "k"]
     reply = await client.post("/Shop/told", headers={"traceparent": trace.replace("00-", "ff-", 1)})
     assert reply.json() == []
-    for key in ("", "k" * 257, "é", '""'):
+    for key in ("", "k" * 256, "é", '""'):
         reply = await client.post("/Shop/told", headers={"Idempotency-Key": key.encode()})
         assert reply.status_code == 400, key
         assert "Idempotency-Key" in reply.json()["detail"]
