@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 from ..coordination import Lock, ReadWriteLock, Semaphore
 from ..errors import InvalidConfiguration
 from ..ports.guarantees import Durability
-from ..resilience import AdaptiveLimitConfig, Balancer, Listener, Policy, Rate, RateLimit, WhenUnsure
+from ..resilience import (
+    AdaptiveLimitConfig,
+    Balancer,
+    Listener,
+    Policy,
+    QueueConfig,
+    Rate,
+    RateLimit,
+    WhenUnsure,
+)
 from ..services import ClientSpec, ErrorRegistry, ServiceSpec, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
 from .trials import Promise, Workload, promise, workload
@@ -117,6 +126,7 @@ class App:
         name: str | None = None,
         policy: Policy | None = None,
         limit: int | AdaptiveLimitConfig | None = None,
+        queue: QueueConfig | None = None,
     ) -> Callable[[type[S]], type[S]]: ...
     def service(
         self,
@@ -125,18 +135,20 @@ class App:
         name: str | None = None,
         policy: Policy | None = None,
         limit: int | AdaptiveLimitConfig | None = None,
+        queue: QueueConfig | None = None,
     ) -> Any:
         """Declare a service: each public `async def` method of the class can be called from anywhere.
 
         Every node makes one instance, without arguments. If the class is an async context manager, it
         is entered before the node serves and left after it has drained. `policy` is what its clients
         call it under. `limit` is how many calls to it one node answers at once, a number or learned from
-        latency: a few more wait for a moment, the rest is turned away (`Overloaded`). Streams do not
-        count, nor do calls that the node makes to itself: they are part of what was let in already.
+        latency: a few more wait for a moment, as `queue` says, the rest is turned away (`Overloaded`).
+        Streams do not count, nor do calls that the node makes to itself: they are part of what was let
+        in already.
         """
 
         def declare(cls: type[S]) -> type[S]:
-            spec = describe(cls, name, policy=policy, limit=limit)
+            spec = describe(cls, name, policy=policy, limit=limit, queue=queue)
             _checked_name("a service", spec.name)
             if spec.name in self.services:
                 raise InvalidConfiguration(f"the app {self.name!r} declares the service {spec.name!r} twice")

@@ -114,7 +114,7 @@ class Dispatcher:
         self._loop_time = asyncio.get_running_loop().time
         self._time = self._loop_time if clock is None else clock.monotonic
         limiters = {
-            spec.name: Limiter(spec.limit, name=f"{spec.name} on {node}")
+            spec.name: Limiter(spec.limit, spec.queue, name=f"{spec.name} on {node}")
             for spec in specs.values()
             if spec.limit is not None
         }

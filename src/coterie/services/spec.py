@@ -13,7 +13,7 @@ import msgspec
 
 from ..codec import Buffer, Codec, codec_for, encode_hook, is_immutable, type_name
 from ..errors import InvalidArgument, InvalidConfiguration, RemoteError
-from ..resilience import AdaptiveLimitConfig, Policy, Priority
+from ..resilience import AdaptiveLimitConfig, Policy, Priority, QueueConfig
 
 __all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
 
@@ -167,6 +167,8 @@ class ServiceSpec:
     """The policy that the service was declared with, if any."""
     limit: int | AdaptiveLimitConfig | None = None
     """How many calls one node answers at once."""
+    queue: QueueConfig | None = None
+    """Who waits when the limit is reached."""
 
 
 def describe(
@@ -175,6 +177,7 @@ def describe(
     *,
     policy: Policy | None = None,
     limit: int | AdaptiveLimitConfig | None = None,
+    queue: QueueConfig | None = None,
 ) -> ServiceSpec:
     """Read a service's declaration off its class.
 
@@ -197,8 +200,18 @@ def describe(
             f"the service {service} has no public method",
             hint="add one: `async def greet(self, name: str) -> str`",
         )
+    if queue is not None and limit is None:
+        raise InvalidConfiguration(
+            f"the service {service} has a queue and no limit: nobody would ever wait", hint="set limit=..."
+        )
     return ServiceSpec(
-        name=service, cls=cls, methods=methods, doc=inspect.getdoc(cls) or "", policy=policy, limit=limit
+        name=service,
+        cls=cls,
+        methods=methods,
+        doc=inspect.getdoc(cls) or "",
+        policy=policy,
+        limit=limit,
+        queue=queue,
     )
 
 

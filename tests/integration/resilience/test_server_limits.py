@@ -11,7 +11,7 @@ from resilience_place import calling, eventually
 from coterie import App, Outcome, Overloaded, Policy, Retry, priority
 from coterie.context import current
 from coterie.errors import InvalidConfiguration
-from coterie.resilience import AdaptiveLimitConfig, RetryBudgetConfig
+from coterie.resilience import AdaptiveLimitConfig, QueueConfig, RetryBudgetConfig
 from coterie.testing import Cluster
 
 PATIENT = Policy(retry=Retry(attempts=50, base_s=0.01, longest_s=0.05, budget=RetryBudgetConfig(burst=1000)))
@@ -100,6 +100,26 @@ async def test_an_adaptive_limit_lets_ordinary_work_through() -> None:
         for _ in range(5):
             await asyncio.gather(*(work.usual(str(n), 0.001) for n in range(20)))
     assert len(site.order) == 100
+
+
+async def test_nobody_waits_where_there_is_no_queue() -> None:
+    site, app = Site(), App("shop", policy=Policy(retry=None))
+
+    @app.service(limit=1, queue=QueueConfig(length=0))
+    class Work:
+        async def usual(self, name: str) -> None:
+            await site.work(name, None)
+
+    work = app.client(Work)
+    async with Cluster(app, nodes=1) as cluster, calling(app, cluster):
+        first = asyncio.ensure_future(work.usual("first"))
+        await eventually(lambda: site.order)
+        with pytest.raises(Overloaded, match="1 calls under way and 0 waiting"):
+            await work.usual("second")
+        site.gate.set()
+        await first
+    with pytest.raises(InvalidConfiguration, match="a queue and no limit"):
+        app.service(queue=QueueConfig())(type("Other", (Work,), {}))
 
 
 def test_a_priority_is_one_of_four() -> None:
