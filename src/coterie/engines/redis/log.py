@@ -32,7 +32,17 @@ _MAX_OFFSET = 2**52
 _KEPT_APPENDS = 1024
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A record as the server sends it; the time is in microseconds."""
+
+    offset: int
+    time_us: int
+    record: Record
+
+
+_decode = msgspec.msgpack.Decoder(list[_Row]).decode
 
 
 class RedisLog:
@@ -77,10 +87,8 @@ class RedisLog:
         validate_limit(limit)
         offset = _within(offset)
         answer = await self._run(scripts.READ, topic, partition, offset, limit)
-        records = tuple(
-            Stored(int(id_.partition(b"-")[0]), _decode(fields[3]), int(fields[1]) / 1e6)
-            for id_, fields in answer[1]
-        )
+        rows = _decode(answer[1])
+        records = tuple([Stored(row.offset, row.record, row.time_us / 1e6) for row in rows])
         if records:
             return Segment(records, records[-1].offset + 1)
         return Segment((), max(offset, int(answer[2])))

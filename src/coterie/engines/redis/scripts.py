@@ -293,15 +293,19 @@ local step = 64
 while left > 0 and size < {_MAX_PAGE_BYTES} do
   local found = call('XRANGE', stream, from..'-0', '+', 'COUNT', math.min(step, left))
   for _, each in ipairs(found) do
-    rows[#rows + 1] = each
-    size = size + #each[2][4]
+    local fields = each[2]
+    -- Offset, time and record, which is msgpack already, as an array of three.
+    local place = cmsgpack.pack(tonumber(string.match(each[1], '^%d+')), tonumber(fields[2]))
+    rows[#rows + 1] = '\\147'..place..fields[4]
+    size = size + #fields[4]
   end
   if #found < math.min(step, left) then break end
   left = left - #found
   from = text(string.match(found[#found][1], '^(%d+)') + 1)
   if size / #rows < 4096 then step = 1000 end
 end
-return {{'ok', rows, bounds(name, stream)}}
+-- In one piece, which clients take apart in a tenth of the time that answers nested in answers cost.
+return {{'ok', '\\221'..struct.pack('>I4', #rows)..table.concat(rows), bounds(name, stream)}}
 """
 )
 
