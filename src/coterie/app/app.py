@@ -7,7 +7,18 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
 
-from ..coordination import Lock, ReadWriteLock, Semaphore
+from ..coordination import (
+    Barrier,
+    Election,
+    Instances,
+    LeaderDuty,
+    Lease,
+    Lock,
+    ReadWriteLock,
+    Semaphore,
+    Sequence,
+    Settings,
+)
 from ..errors import InvalidConfiguration
 from ..ports.guarantees import Durability
 from ..resilience import (
@@ -36,6 +47,7 @@ S = TypeVar("S")
 E = TypeVar("E", bound=type[Exception])
 W = TypeVar("W", bound=Callable[..., Awaitable[object]])
 F = TypeVar("F", bound=Callable[[], object])
+D = TypeVar("D", bound=Callable[[Lease], Awaitable[object]])
 L = TypeVar("L", bound=Listener)
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -62,6 +74,8 @@ class App:
         self.rate_limits: dict[str, RateLimit] = {}
         self.maps: dict[str, StrongMap[Any]] = {}
         self.transactions: list[Transactional[..., Any]] = []
+        self.configs: dict[str, Settings[Any]] = {}
+        self.leaders: dict[str, LeaderDuty] = {}
         self.errors: ErrorRegistry = ErrorRegistry()
         self.workloads: list[Workload] = []
         self.invariants: list[Promise] = []
@@ -95,6 +109,63 @@ class App:
     def semaphore(self, name: str, places: int, *, wait_s: float | None = 30.0) -> Semaphore:
         """Return the lock `name` that up to `places` hold at once. See `Semaphore`."""
         return Semaphore(name, places, wait_s=wait_s)
+
+    def barrier(self, name: str, parties: int, *, wait_s: float | None = 30.0) -> Barrier:
+        """Return the point `name` that `parties` tasks pass together: `await barrier.wait()`."""
+        return Barrier(name, parties, wait_s=wait_s)
+
+    def election(self, name: str, *, wait_s: float | None = None) -> Election:
+        """Return the election `name`: `async with election as lease:` returns when this task leads."""
+        return Election(name, wait_s=wait_s)
+
+    def sequence(self, name: str, *, block: int = 100) -> Sequence:
+        """Return the sequence `name` of unique numbers: `await sequence.next()`. See `Sequence`."""
+        return Sequence(name, block=block)
+
+    def instances(self, service: type[Any] | str) -> Instances:
+        """Return where the instances of a service are, given its class or name: `now()` and `watch()`."""
+        if isinstance(service, str):
+            return Instances(service)
+        known = (*self.services.values(), *self.clients.values())
+        return Instances(next((spec.name for spec in known if spec.cls is service), service.__name__))
+
+    def leader(self, name: str) -> Callable[[D], D]:
+        """Declare an `async def f(lease)` that runs on exactly one node, the one that leads `name`.
+
+        It is cancelled when the lease is lost or the node drains. When it returns, the node goes on leading
+        and does not run it again; when it raises, another node may lead.
+        """
+        _checked_name("a leader", name)
+
+        def declare(function: D) -> D:
+            if name in self.leaders:
+                raise InvalidConfiguration(f"the app {self.name!r} declares the leader {name!r} twice")
+            self.leaders[name] = LeaderDuty(name, function)
+            return function
+
+        return declare
+
+    def config(
+        self,
+        model: type[V],
+        *,
+        name: str | None = None,
+        validate: Callable[[V], None] | None = None,
+        keep: int = 50,
+    ) -> Settings[V]:
+        """Declare a configuration of type `model` that all nodes share. See `Settings`.
+
+        `validate` raises `ValueError` for a value that makes no sense. `keep` is how many versions can be
+        looked at and rolled back to.
+        """
+        declared = Settings(model, name=name, validate=validate, keep=keep)
+        if declared.name in self.configs:
+            raise InvalidConfiguration(
+                f"the app {self.name!r} declares the configuration {declared.name!r} twice",
+                hint="give one of them another name=",
+            )
+        self.configs[declared.name] = declared
+        return declared
 
     def rate_limit(
         self,

@@ -21,8 +21,21 @@ from dataclasses import dataclass
 import msgspec
 
 from ..errors import CorruptData
+from ..ports.store import Batch
 
-__all__ = ["Behind", "Gone", "Held", "Mode", "Place", "Tenure", "Ticket", "holders", "read_place", "turn"]
+__all__ = [
+    "Behind",
+    "Gone",
+    "Held",
+    "Mode",
+    "Place",
+    "Tenure",
+    "Ticket",
+    "holders",
+    "read_batch",
+    "read_place",
+    "turn",
+]
 
 
 class Mode(enum.StrEnum):
@@ -83,6 +96,18 @@ def read_place(id_: str, version: int, value: bytes) -> Place:
         return Place(id_, version, _decode(value))
     except msgspec.DecodeError as error:
         raise CorruptData(f"the queue entry {id_!r} is not one of this version: {error}") from error
+
+
+def read_batch(batch: Batch, prefix: str, queue: dict[str, Place]) -> None:
+    """Bring `queue`, places by id, up to date with what a watch of `prefix` said."""
+    if batch.snapshot:
+        queue.clear()
+    for change in batch.changes:
+        id_ = change.key[len(prefix) :]
+        if change.value is None:
+            queue.pop(id_, None)
+        else:
+            queue[id_] = read_place(id_, change.version, change.value)
 
 
 def turn(queue: Iterable[Place], mine: str) -> Held | Behind | Gone:

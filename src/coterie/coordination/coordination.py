@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..context import current
@@ -15,11 +16,10 @@ from .lease import Lease
 from .queueing import Queues, QueueSpec, held
 from .session import CoordinationConfig
 
-__all__ = ["DEFAULT_WAIT_S", "Coordination", "bound", "checked_name"]
+__all__ = ["DEFAULT_WAIT_S", "Coordination", "bound"]
 
 DEFAULT_WAIT_S = 30.0
 """How long a lock is waited for, in seconds, where nothing else is said and the call has more time."""
-_MAX_NAME = 200
 
 
 class Coordination:
@@ -44,6 +44,8 @@ class Coordination:
         self.queues: Queues = Queues(
             store, f"{app}/lock/", clock=clock, entropy=entropy, node=node, config=self.config
         )
+        self.blocks: dict[tuple[str, int], Any] = {}
+        """By sequence and size of blocks, what this node has of it."""
         self._id = entropy.identifier()[-6:].lower()
         self._owners = 0
         self._held: WeakKeyDictionary[asyncio.Task[object], _Held] = WeakKeyDictionary()
@@ -121,12 +123,3 @@ def bound() -> Coordination:
     except KeyError:
         raise NotRunning("no node runs here that could coordinate with others") from None
     return found
-
-
-def checked_name(what: str, name: str) -> str:
-    """Return `name`; raise `InvalidArgument` unless it is text that can be part of a key."""
-    if type(name) is not str or not 0 < len(name.encode("utf-8", "replace")) <= _MAX_NAME or "\0" in name:
-        raise InvalidArgument(
-            f"the name of {what} must be text of 1 to {_MAX_NAME} bytes without NUL, not {name!r:.60}"
-        )
-    return name

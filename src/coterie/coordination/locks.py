@@ -6,16 +6,17 @@ from types import TracebackType
 
 from ..errors import InvalidArgument
 from ._machine import Mode
-from .coordination import DEFAULT_WAIT_S, bound, checked_name
+from ._names import checked_name
+from .coordination import DEFAULT_WAIT_S, bound
 from .lease import Lease
 from .queueing import QueueSpec
 
-__all__ = ["Lock", "ReadWriteLock", "Semaphore"]
+__all__ = ["Lock", "Lockable", "ReadWriteLock", "Semaphore"]
 
 _MOST_PLACES = 500
 
 
-class _Lockable:
+class Lockable:
     """Something that is held by `async with`, under which the body is cancelled when the lease is lost."""
 
     def __init__(self, spec: QueueSpec, wait_s: float | None) -> None:
@@ -51,7 +52,7 @@ class _Lockable:
         await bound().give_back(self._spec, lease)
 
 
-class Lock(_Lockable):
+class Lock(Lockable):
     """A lock that one task in the cluster holds, in the order of asking.
 
         async with app.lock("restock") as lease:
@@ -78,16 +79,16 @@ class ReadWriteLock:
 
     def __init__(self, name: str, *, wait_s: float | None = DEFAULT_WAIT_S) -> None:
         self.name: str = checked_name("a read-write lock", name)
-        self.read: _Lockable = _Lockable(QueueSpec("rwlock", name, Mode.SHARED, mixed=True), wait_s)
+        self.read: Lockable = Lockable(QueueSpec("rwlock", name, Mode.SHARED, mixed=True), wait_s)
         """`async with lock.read as lease:`, beside other readers."""
-        self.write: _Lockable = _Lockable(QueueSpec("rwlock", name, Mode.EXCLUSIVE, mixed=True), wait_s)
+        self.write: Lockable = Lockable(QueueSpec("rwlock", name, Mode.EXCLUSIVE, mixed=True), wait_s)
         """`async with lock.write as lease:`, alone."""
 
     def __repr__(self) -> str:
         return f"ReadWriteLock({self.name!r})"
 
 
-class Semaphore(_Lockable):
+class Semaphore(Lockable):
     """A lock that up to `places` tasks in the cluster hold at once, in the order of asking.
 
     Its leases carry no fence, since the later of two holders does not end the earlier: a write with

@@ -25,7 +25,8 @@ from ..errors import (
 from ..ports.clock import Clock
 from ..ports.entropy import Entropy
 from ..ports.store import ABSENT, Check, Commit, Put, Store
-from ._machine import Behind, Held, Mode, Place, Ticket, read_place, turn
+from ._machine import Behind, Held, Mode, Place, Ticket, read_batch, read_place, turn
+from ._names import quoted
 from .lease import Lease
 from .session import CoordinationConfig, Session, Sessions
 
@@ -48,7 +49,7 @@ class QueueSpec:
 
     @property
     def path(self) -> str:
-        return f"{self.kind}/{self.name.replace('%', '%25').replace('/', '%2F')}"
+        return f"{self.kind}/{quoted(self.name)}"
 
     @property
     def alone(self) -> bool:
@@ -156,7 +157,7 @@ class Queues:
 
     async def places(self, spec: QueueSpec) -> list[Place]:
         """Return the queue as it is now. Raises `Overloaded` when it is longer than allowed."""
-        prefix = self._entries(spec)
+        prefix = self.entries(spec)
         page = await self.store.scan(prefix, limit=self._config.most_waiting)
         if page.more:
             raise Overloaded(
@@ -169,7 +170,7 @@ class Queues:
         """Enter the queue and wait for one's turn. Return None when the place was lost: enter again."""
         session = await self.sessions.current()
         id_ = self._entropy.identifier()
-        key = self._entries(spec) + id_
+        key = self.entries(spec) + id_
         try:
             version, free = await self._enter(session, spec, id_, owner)
         except LeaseLost:
@@ -206,7 +207,7 @@ class Queues:
             task="" if task is None else task.get_name(),
             since=self._clock.time(),
         )
-        put = Put(self._entries(spec) + id_, _encode(ticket), session.lease)
+        put = Put(self.entries(spec) + id_, _encode(ticket), session.lease)
         if not spec.alone:
             return await self.store.commit(Commit((put,))), False
         tail = self._tail(spec)
@@ -263,7 +264,7 @@ class Queues:
 
     async def _until_news(self, spec: QueueSpec, ahead: str | None, mine: str) -> None:
         """Return when the entry `ahead` is gone, or, if it is None, when any change makes it one's turn."""
-        prefix = self._entries(spec)
+        prefix = self.entries(spec)
         if ahead is not None:
             async with aclosing(self.store.watch(prefix + ahead)) as batches:
                 async for batch in batches:
@@ -273,18 +274,12 @@ class Queues:
         queue: dict[str, Place] = {}
         async with aclosing(self.store.watch(prefix)) as batches:
             async for batch in batches:
-                if batch.snapshot:
-                    queue.clear()
-                for change in batch.changes:
-                    id_ = change.key[len(prefix) :]
-                    if change.value is None:
-                        queue.pop(id_, None)
-                    else:
-                        queue[id_] = read_place(id_, change.version, change.value)
+                read_batch(batch, prefix, queue)
                 if not isinstance(turn(queue.values(), mine), Behind):
                     return
 
-    def _entries(self, spec: QueueSpec) -> str:
+    def entries(self, spec: QueueSpec) -> str:
+        """Return what the keys of a queue's entries start with."""
         return f"{self.prefix}{spec.path}/q/"
 
     def _tail(self, spec: QueueSpec) -> str:

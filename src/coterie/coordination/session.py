@@ -16,7 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import Conflict, CoterieError, LeaseLost
+from ..errors import Conflict, CoterieError, LeaseLost, NotRunning
 from ..ports.clock import Clock
 from ..ports.store import Check, Commit, Store
 from ._machine import Tenure
@@ -213,7 +213,7 @@ class Sessions:
             if self._all and self._usable(self._all[-1]):
                 return self._all[-1]
             if self._closed:
-                raise LeaseLost("this node is leaving; it takes no more locks")
+                raise NotRunning("this node is leaving; it takes no more locks")
             self._all = [session for session in self._all if not session.ended]
             ttl_s = max(self._config.lease_s, self._store.guarantees.min_lease_s)
             began = self._clock.boottime()

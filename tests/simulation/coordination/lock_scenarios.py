@@ -218,7 +218,7 @@ def place_not_kept() -> None:
 
     async def once(self: Any, spec: Any, ahead: str | None, mine: str) -> None:
         await until_news(self, spec, ahead, mine)
-        key = self._entries(spec) + mine
+        key = self.entries(spec) + mine
         await self.store.commit(Commit((), (key,)))
         mutated = await self.sessions.current()
         mutated.detach(key)
