@@ -55,6 +55,15 @@ def test_the_shop_keeps_its_promises_while_nodes_join_and_leave() -> None:
     assert progress.calls["unknown"] == 0  # Whoever leaves answers first.
 
 
+def test_idempotent_methods_have_one_effect_and_the_first_reply() -> None:
+    progress = explored("counters:keyed", 3, duration_s=30.0).progress
+    assert progress.verdicts == {Verdict.OK: 3}
+    assert progress.calls["ok"] > 500
+    finding = found("forgets_replies:app", 3, budget=10, duration_s=10.0)
+    assert finding.result.promise == "idempotent"
+    assert "had different replies to one key of Till.spend" in finding.result.message
+
+
 def test_a_shop_that_charges_again_is_found_and_made_small() -> None:
     finding = found("charges_again:app", 100, budget=60, seed=8)
     result = finding.result

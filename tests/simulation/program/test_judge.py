@@ -241,3 +241,68 @@ def test_a_full_notebook_is_inconclusive() -> None:
     broken = judge(book)
     assert broken is not None
     assert broken.inconclusive
+
+
+class Till:
+    """Calls of one idempotent method, and its runs, as a notebook has them."""
+
+    def __init__(self) -> None:
+        ticks = itertools.count()
+        self.book = Notebook("shop", lambda: next(ticks))
+
+    def run(self, host: str, key: str = "k") -> Callable[[], None]:
+        ran = self.book.begin(host, "run", "Till.spend", key)
+        self.book.under("Till.spend", key).runs.append(ran)
+        return lambda: self.book.ok(ran)
+
+    def call(self, host: str, key: str = "k") -> Callable[[bytes], None]:
+        call = self.book.call(host, "Till.spend", "node-1", quiet=False)
+        call.handled.append(self.book.begin("node-1", "handle", "Till.spend"))
+
+        def end(reply: bytes) -> None:
+            self.book.ok(call)
+            self.book.under("Till.spend", key).replies.append((call, reply))
+
+        return end
+
+    def verdict(self) -> Broken | None:
+        return judge(self.book)
+
+
+def test_a_method_that_ran_again_for_want_of_a_reply_is_not_accused() -> None:
+    till = Till()
+    till.call("a")  # It never hears of it: its node dies.
+    till.run("node-1")
+    till.run("node-2")()
+    for host in ("a", "b"):
+        till.call(host)(b"receipt")
+    till.run("node-2", "other")()
+    till.call("a", "other")(b"another")
+    assert till.verdict() is None
+
+
+def test_different_replies_to_one_key_are_found() -> None:
+    till = Till()
+    first, second = till.call("a"), till.call("b")
+    till.run("node-1")()
+    till.run("node-2")()
+    first(b"receipt")
+    second(b"another")
+    broken = till.verdict()
+    assert broken is not None
+    assert broken.promise == "idempotent"
+    assert broken.sentence == "a and b had different replies to one key of Till.spend: 'k'"
+    assert len(broken.witness) == 4
+
+
+def test_a_method_that_runs_again_after_the_reply_was_given_is_found() -> None:
+    till = Till()
+    first = till.call("a")
+    till.run("node-1")()
+    first(b"receipt")
+    second = till.call("b")
+    till.run("node-2")()
+    second(b"receipt")
+    broken = till.verdict()
+    assert broken is not None
+    assert broken.sentence == "Till.spend ran again on node-2, after a had the reply to its key 'k'"

@@ -4,6 +4,7 @@
 * Transactions are strictly serializable, together with all other reads and writes.
 * A write takes effect once, and a version never changes.
 * A request reaches its handler at most once, and never when its caller was told that it did not.
+* An idempotent method gives all calls with one key the same reply, and does not run again once it is given.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 
 from ...history import MODELS, Interval
 from .appends import as_appends
-from .notebook import Call, Notebook
+from .notebook import Call, Keyed, Notebook
 
 __all__ = ["Broken", "judge"]
 
@@ -54,6 +55,9 @@ def _all(notebook: Notebook) -> Iterator[Broken]:
     yield from _versions(notebook)
     yield from _transactions(notebook)
     yield from _calls(notebook.calls)
+    for (method, key), kept in notebook.keyed.items():
+        if kept.runs and kept.replies:
+            yield from _idempotent(method, key, kept)
 
 
 def _maps(notebook: Notebook) -> Iterator[Broken]:
@@ -119,3 +123,23 @@ def _calls(calls: Iterable[Call]) -> Iterator[Broken]:
             )
         elif call.outcome == "ok" and not call.handled:
             yield Broken("calls", f"{call.host} got an answer to {call.key} that no handler gave", witness)
+
+
+def _idempotent(method: str, key: str, kept: Keyed) -> Iterator[Broken]:
+    told = sorted(kept.replies, key=lambda reply: reply[0].end)
+    first, body = told[0]
+    runs = [ran.interval() for ran in kept.runs]
+    for call, other in told[1:]:
+        if other != body:
+            yield Broken(
+                "idempotent",
+                f"{first.host} and {call.host} had different replies to one key of {method}: {key!r}",
+                (first.interval(), call.interval(), *runs),
+            )
+    for ran in kept.runs:
+        if ran.start > first.end:
+            yield Broken(
+                "idempotent",
+                f"{method} ran again on {ran.host}, after {first.host} had the reply to its key {key!r}",
+                (first.interval(), *runs),
+            )

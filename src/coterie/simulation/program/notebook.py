@@ -18,7 +18,7 @@ from ...history.operations import show
 from ...ports.store import ABSENT, Commit, Entry, Put
 from ...ports.wire import Failure
 
-__all__ = ["DELETED", "TAG_BYTES", "Call", "Committed", "Notebook", "Noted", "Seen"]
+__all__ = ["DELETED", "TAG_BYTES", "Call", "Committed", "Keyed", "Notebook", "Noted", "Seen"]
 
 TAG_BYTES = 8
 DELETED = 0
@@ -102,6 +102,16 @@ class Seen:
     version: int
 
 
+@dataclass(slots=True, eq=False)
+class Keyed:
+    """What happened under one idempotency key of one method."""
+
+    runs: list[Noted] = field(default_factory=list)
+    """When the method itself ran."""
+    replies: list[tuple[Call, bytes]] = field(default_factory=list)
+    """What its callers were told."""
+
+
 class Notebook:
     """Collects what the recorded stores and wires of one universe report.
 
@@ -115,6 +125,8 @@ class Notebook:
         self.commits: list[Committed] = []
         self.seen: list[Seen] = []
         self.calls: list[Call] = []
+        self.keyed: dict[tuple[str, str], Keyed] = {}
+        """By method and idempotency key."""
         self.labels: dict[int, str] = {DELETED: "deleted"}
         """The text of every write by its number: the value, and the number."""
         self.versions: dict[str, dict[int, int]] = {}
@@ -176,6 +188,10 @@ class Notebook:
     def called(self, number: int) -> Call | None:
         """Return the call with this number."""
         return self.calls[number - 1] if 0 < number <= len(self.calls) else None
+
+    def under(self, method: str, key: str) -> Keyed:
+        """Return what happened under an idempotency key."""
+        return self.keyed.setdefault((method, key), Keyed())
 
     def enter(self) -> None:
         """Something of the program is under way."""

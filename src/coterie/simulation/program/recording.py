@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
+import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -13,7 +15,7 @@ from typing import Any, Self
 import msgspec
 
 from ...app import App
-from ...context import Metadata
+from ...context import Metadata, current
 from ...errors import CoterieError, Outcome
 from ...node import Ports
 from ...ports.store import Batch, Change, Commit, Entry, Page, Store, StoreGuarantees, Watch
@@ -21,7 +23,7 @@ from ...ports.wire import Channel, Handlers, Listener, Request, Wire, WireGuaran
 from ...state import Transaction
 from .notebook import TAG_BYTES, Call, Notebook, Seen
 
-__all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded", "watch_transactions"]
+__all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded", "watch_methods", "watch_transactions"]
 
 _QUIET: ContextVar[bool] = ContextVar("coterie_quiet", default=False)
 """Whether the code runs for the check of a promise, on whatever host."""
@@ -78,6 +80,35 @@ def _watched(function: Callable[..., Awaitable[Any]], notebook: Notebook) -> Cal
 
     watched.is_watched = True  # type: ignore[attr-defined]
     return watched
+
+
+def watch_methods(app: App, notebook: Notebook) -> None:
+    """Let the notebook know when methods run whose replies are kept."""
+    for service in app.services.values():
+        for method in service.methods.values():
+            function = getattr(service.cls, method.name)
+            if method.keeps_replies and not getattr(function, "is_watched", False):
+                setattr(service.cls, method.name, _noting(function, method.target, notebook))
+
+
+def _noting(function: Callable[..., Awaitable[Any]], target: str, notebook: Notebook) -> Any:
+    @functools.wraps(function)
+    async def noting(*args: Any, **kwargs: Any) -> Any:
+        metadata = current().metadata
+        if metadata is None or metadata.idempotency_key is None:
+            return await function(*args, **kwargs)
+        ran = notebook.begin(socket.gethostname(), "run", target, metadata.idempotency_key)
+        notebook.under(target, metadata.idempotency_key).runs.append(ran)
+        try:
+            result = await function(*args, **kwargs)
+        except BaseException as error:
+            notebook.error(ran, error)
+            raise
+        notebook.ok(ran)
+        return result
+
+    noting.is_watched = True  # type: ignore[attr-defined]
+    return noting
 
 
 class RecordedStore:
@@ -294,6 +325,8 @@ class _RecordedChannel:
             if counted:
                 book.leave()
         book.ok(call)
+        if metadata is not None and metadata.idempotency_key is not None:
+            book.under(target, metadata.idempotency_key).replies.append((call, bytes(reply)))
         return reply
 
     def stream(

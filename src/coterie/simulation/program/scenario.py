@@ -30,7 +30,7 @@ from .judge import judge
 from .notebook import Notebook
 from .observer import OBSERVER, Observer
 from .record import write_down
-from .recording import Gate, recorded, watch_transactions
+from .recording import Gate, recorded, watch_methods, watch_transactions
 from .target import find_app
 
 __all__ = ["NETWORK_FAULTS", "Trial", "scenario"]
@@ -77,7 +77,9 @@ class Stage:
 
     def load(self) -> None:
         """Load the app on the host whose code calls this, to be watched."""
-        watch_transactions(load_app(self.engine, self.trial.app), self.notebook)
+        app = load_app(self.engine, self.trial.app)
+        watch_transactions(app, self.notebook)
+        watch_methods(app, self.notebook)
 
     def wrap(self, host: str, *, client: bool = False, quiet: bool = False) -> Wrap:
         """Return what lets the notebook see what `host` does."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from itertools import count
+from uuid import uuid4
 
-from coterie import App, Transaction
+from coterie import App, CoterieError, Transaction, idempotency_key, idempotent
 
 idle = App("idle")
 
@@ -93,3 +95,30 @@ async def moves() -> None:
 @pairs.always
 async def the_same() -> None:
     assert await _pairs.get("one", 0) == await _pairs.get("other", 0)
+
+
+# An idempotent method, whose calls are repeated with one key until there is a reply, and once more.
+keyed = App("keyed")
+_spent = keyed.map("spent", int)
+
+
+@keyed.service
+class Till:
+    @idempotent
+    async def spend(self, purse: str) -> str:
+        await _spent.update(purse, lambda value: value + 1, default=0)
+        return uuid4().hex
+
+
+_till = keyed.client(Till)
+
+
+@keyed.workload(clients=3, pause_s=0.3)
+async def spends(number: int) -> None:
+    replies: list[str] = []
+    with idempotency_key(f"{number}-{uuid4().hex}"):
+        while len(replies) < 2:
+            try:
+                replies.append(await _till.spend(f"purse {number}"))
+            except CoterieError:
+                await asyncio.sleep(random.random())
