@@ -133,7 +133,7 @@ def _what(report: Report) -> str:
     parts = [f"{report.engine} {report.version}".strip() + origin]
     if report.faults or report.version:
         parts.append(f"{config.members} members" if config.members > 1 else "1 member")
-    parts.append(f"raw client, {config.isolation}" if config.raw else "through the port")
+    parts.append(report.through)
     parts += [f"{name}={value}" for name, value in config.settings.items()]
     return ", ".join([*parts, f"seed {config.seed}"])
 
@@ -152,8 +152,7 @@ def _facts(report: Report) -> Iterator[str]:
     for done in report.faults:
         if done.trouble:
             yield f"  {done} at {done.start_s:.1f} s: {done.trouble}"
-    for name, why in report.left_out.items():
-        yield f"left out: {name}, {why}"
+    yield from (f"left out: {line}" for line in report.left_out_in_words)
     for note in report.terms.notes:
         yield f"note: {note}"
 

@@ -57,6 +57,21 @@ class Report:
     notes: Sequence[str] = field(default_factory=tuple)
 
     @property
+    def through(self) -> str:
+        """How the clients reached the engine, in words."""
+        if not self.config.raw:
+            return "through the port"
+        return f"raw client, {self.config.isolation}" if self.engine == "postgres" else "raw client"
+
+    @property
+    def left_out_in_words(self) -> list[str]:
+        """What was left out, one line for each reason."""
+        reasons: dict[str, list[str]] = {}
+        for name, why in self.left_out.items():
+            reasons.setdefault(why, []).append(name)
+        return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
+
+    @property
     def judgements(self) -> tuple[Judgement, ...]:
         """Those of all workloads."""
         return tuple(judgement for part in self.parts for judgement in part.judgements)

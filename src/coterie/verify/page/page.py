@@ -65,14 +65,13 @@ def _head(report: Report, title: str, command: str) -> Iterator[str]:
         )
     elif any(j.standing is Standing.UNDECIDED for j in report.judgements):
         style, verdict = "inconclusive", "No promise was seen broken, but not all could be judged"
-    through = f"raw client, {config.isolation}" if config.raw else "through the port"
     members = f"{config.members} members" if config.members > 1 else "1 member"
     settings = "".join(f" · {name}={value}" for name, value in config.settings.items())
     yield f"<header class='{style}'><p class='title'>coterie verify {html.escape(title)}</p>"
     yield f"<h1>{html.escape(verdict)}</h1><p class='facts'>"
     yield html.escape(
-        f"{report.origin or 'running engine'} · {members} · {through}{settings} · {config.clients} clients · "
-        f"{report.elapsed_s:.1f} s · seed {config.seed} · {counts['ok']:,} ok, {counts['failed']:,} failed, "
+        f"{report.origin or 'running engine'} · {members} · {report.through}{settings} · "
+        f"{config.clients} clients · {report.elapsed_s:.1f} s · seed {config.seed} · {counts['ok']:,} ok, {counts['failed']:,} failed, "
         f"{counts['unknown']:,} unknown{' · interrupted' if report.interrupted else ''}"
     )
     yield "</p>"
@@ -96,8 +95,8 @@ def _promises(report: Report) -> Iterator[str]:
     yield "</table>"
     for note in report.terms.notes:
         yield f"<p class='hint'>{html.escape(note)}</p>"
-    for name, why in report.left_out.items():
-        yield f"<p class='hint'>Left out: {html.escape(f'{name}, {why}')}</p>"
+    for line in report.left_out_in_words:
+        yield f"<p class='hint'>Left out: {html.escape(line)}</p>"
 
 
 def _numbers(parts: Iterable[Part]) -> Iterator[str]:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import msgspec
 
-from ...errors import Conflict, CoterieError, Outcome, Unavailable
+from ...errors import Conflict, Outcome, Unavailable
 from ...ports import Log, Store
 from ...ports.log import Record
 from ...ports.store import ABSENT, Check, Commit, Entry, Fence, Put
 from ..target import Holding, MicroOperation
 from ..workloads.bank import ACCOUNTS, OPENING
 from ..workloads.logs import PARTITIONS
+from .common import again, harmless
 
 __all__ = ["PortTarget"]
 
-T = TypeVar("T")
-
-_TRIES = 4
 _PAGE = 10_000
 _CLEAR = 100
 _STORE = frozenset({"register", "set", "lock", "bank", "append"})
@@ -53,7 +50,7 @@ class PortTarget:
     # register
 
     async def read(self, key: str) -> int | None:
-        entry = await _harmless(self._store.get(self._key("register", key)))
+        entry = await harmless(self._store.get(self._key("register", key)))
         return None if entry is None else int(entry.value)
 
     async def write(self, key: str, value: int) -> None:
@@ -61,7 +58,7 @@ class PortTarget:
 
     async def swap(self, key: str, old: int | None, new: int) -> None:
         name = self._key("register", key)
-        entry = await _harmless(self._store.get(name))
+        entry = await harmless(self._store.get(name))
         if (None if entry is None else int(entry.value)) != old:
             raise Conflict(f"{name} is not {old}")
         check = Check(name, _version(entry))
@@ -75,7 +72,7 @@ class PortTarget:
 
     async def members(self, key: str) -> list[int]:
         prefix = self._key("set", f"{key}/")
-        page = await _harmless(self._store.scan(prefix, limit=_PAGE))
+        page = await harmless(self._store.scan(prefix, limit=_PAGE))
         return [int(entry.key.removeprefix(prefix)) for entry in page.entries]
 
     # log
@@ -84,7 +81,7 @@ class PortTarget:
         return await self._the_log.append(self._topic, int(key), [Record(_number(value))])
 
     async def records(self, key: str, offset: int) -> list[tuple[int, int]]:
-        segment = await _harmless(self._the_log.read(self._topic, int(key), offset))
+        segment = await harmless(self._the_log.read(self._topic, int(key), offset))
         return [(stored.offset, int(stored.record.value)) for stored in segment.records]
 
     @property
@@ -100,7 +97,7 @@ class PortTarget:
     # lock
 
     async def acquire(self, key: str, owner: str, ttl_s: float) -> Holding:
-        lease = await _harmless(self._store.grant(max(ttl_s, self._store.guarantees.min_lease_s)))
+        lease = await harmless(self._store.grant(max(ttl_s, self._store.guarantees.min_lease_s)))
         name = self._key("lock", key)
         put = Put(name, owner.encode(), lease)
         token = await self._store.commit(Commit(puts=(put,), checks=(Check(name, ABSENT),)))
@@ -121,7 +118,7 @@ class PortTarget:
         names = self._key("bank", source), self._key("bank", target)
 
         async def attempt() -> None:
-            one, other = [await _harmless(self._store.get(name)) for name in names]
+            one, other = [await harmless(self._store.get(name)) for name in names]
             if one is None or other is None:
                 raise Unavailable(
                     f"an account of {names} is gone", hint="it was lost", outcome=Outcome.NOT_APPLIED
@@ -136,17 +133,17 @@ class PortTarget:
                 )
             )
 
-        await _again(attempt)
+        await again(attempt)
 
     async def balances(self) -> dict[str, int]:
         prefix = self._key("bank", "")
-        page = await _harmless(self._store.scan(prefix))
+        page = await harmless(self._store.scan(prefix))
         return {entry.key.removeprefix(prefix): int(entry.value) for entry in page.entries}
 
     # append
 
     async def transact(self, steps: Sequence[MicroOperation]) -> list[MicroOperation]:
-        return await _again(lambda: self._transact(steps))
+        return await again(lambda: self._transact(steps))
 
     async def _transact(self, steps: Sequence[MicroOperation]) -> list[MicroOperation]:
         lists: dict[str, list[int]] = {}
@@ -155,7 +152,7 @@ class PortTarget:
         for f, key, element in steps:
             name = self._key("append", key)
             if key not in lists:
-                entry = await _harmless(self._store.get(name))
+                entry = await harmless(self._store.get(name))
                 lists[key] = [] if entry is None else msgspec.json.decode(entry.value, type=list[int])
                 checks[key] = Check(name, _version(entry))
             if f == "append":
@@ -174,25 +171,6 @@ class PortTarget:
             await store.commit(Commit(deletes=tuple(entry.key for entry in entries)))
         if self._log is not None:
             await self._log.delete(self._topic)
-
-
-async def _again(attempt: Callable[[], Awaitable[T]]) -> T:
-    """Try again what had no effect because somebody else was faster, a few times."""
-    for _ in range(_TRIES - 1):
-        try:
-            return await attempt()
-        except Conflict:
-            continue
-    return await attempt()
-
-
-async def _harmless(asking: Awaitable[T]) -> T:
-    """Say of what only reads that it had no effect. Nor has a grant: a lease nobody knows guards nothing."""
-    try:
-        return await asking
-    except CoterieError as error:
-        error.outcome = Outcome.NOT_APPLIED
-        raise
 
 
 def _version(entry: Entry | None) -> int:

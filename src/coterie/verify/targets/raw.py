@@ -11,7 +11,14 @@ from ..systems.system import System
 
 __all__ = ["RAW", "open_raw"]
 
-RAW: dict[str, str] = {}
+RAW = {
+    "postgres": "postgres",
+    "postgresql": "postgres",
+    "redis": "redis",
+    "valkey": "redis",
+    "etcd": "etcd",
+    "nats": "nats",
+}
 """The module of each, which has `open_target`."""
 
 
