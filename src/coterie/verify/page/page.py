@@ -69,11 +69,17 @@ def _head(report: Report, title: str, command: str) -> Iterator[str]:
     settings = "".join(f" · {name}={value}" for name, value in config.settings.items())
     yield f"<header class='{style}'><p class='title'>coterie verify {html.escape(title)}</p>"
     yield f"<h1>{html.escape(verdict)}</h1><p class='facts'>"
-    yield html.escape(
-        f"{report.origin or 'running engine'} · {members} · {report.through}{settings} · "
-        f"{config.clients} clients · {report.elapsed_s:.1f} s · seed {config.seed} · {counts['ok']:,} ok, {counts['failed']:,} failed, "
-        f"{counts['unknown']:,} unknown{' · interrupted' if report.interrupted else ''}"
+    facts = (
+        report.origin or "running engine",
+        members,
+        f"{report.through}{settings}",
+        f"{config.clients} clients",
+        f"{report.elapsed_s:.1f} s",
+        f"seed {config.seed}",
+        f"{counts['ok']:,} ok, {counts['failed']:,} failed, {counts['unknown']:,} unknown",
+        *(["interrupted"] if report.interrupted else []),
     )
+    yield html.escape(" · ".join(facts))
     yield "</p>"
     if report.trouble:
         yield f"<p class='message'>It could not be made well again: {html.escape(report.trouble)}</p>"
