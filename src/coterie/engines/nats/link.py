@@ -11,11 +11,12 @@ import enum
 import json
 import logging
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -34,6 +35,7 @@ from .config import NatsConfig
 __all__ = ["NOT_FOUND", "WRONG_LAST", "ApiError", "Link", "Nobody", "Stored"]
 
 _log = logging.getLogger("coterie.nats")
+_parse = msgspec.json.Decoder().decode
 _ATTEMPT_S = 1.0
 _PAUSE_S = 0.05
 _MAX_PAUSE_S = 2.0
@@ -70,6 +72,7 @@ class ApiError(Exception):
     def __init__(self, code: int, text: str) -> None:
         super().__init__(f"{text} ({code})")
         self.code = code
+        self.text = text
 
     @property
     def not_found(self) -> bool:
@@ -100,7 +103,7 @@ class Link:
         self._reviving: asyncio.Task[None] | None = None
         self._inbox = ""
         self._requests = 0
-        self._replies: dict[str, asyncio.Future[Msg]] = {}
+        self._replies: dict[str, Callable[[Msg], None]] = {}
 
     @property
     def place(self) -> str:
@@ -231,7 +234,7 @@ class Link:
         while True:
             answer = await self._attempt(f"$JS.API.{subject}", body, None, deadline, sent=sent)
             if isinstance(answer, bytes):
-                reply: dict[str, Any] = json.loads(answer)
+                reply: dict[str, Any] = _parse(answer)
                 error = reply.get("error") or {}
                 if not error:
                     return reply
@@ -265,7 +268,7 @@ class Link:
         while True:
             answer = await self._attempt(subject, body, all_headers, deadline, sent=doubtful)
             if isinstance(answer, bytes):
-                reply = json.loads(answer)
+                reply = _parse(answer)
                 error = reply.get("error") or {}
                 if not error:
                     return int(reply["seq"])
@@ -321,21 +324,55 @@ class Link:
         self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float
     ) -> Msg:
         # The client library has this too, but in Python 3.11 may swallow a cancellation.
-        self._requests += 1
-        token = str(self._requests)
         reply: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        self._replies[token] = reply
-        try:
-            await self.client.publish(subject, body, f"{self._inbox}.{token}", headers)
+
+        def take(message: Msg) -> None:
+            if not reply.done():
+                reply.set_result(message)
+
+        with self._taking(take) as inbox:
+            await self.client.publish(subject, body, inbox, headers)
             async with asyncio.timeout(timeout_s):
                 return await reply
+
+    @contextmanager
+    def _taking(self, take: Callable[[Msg], None]) -> Iterator[str]:
+        self._requests += 1
+        token = str(self._requests)
+        self._replies[token] = take
+        try:
+            yield f"{self._inbox}.{token}"
         finally:
             del self._replies[token]
 
     async def _replied(self, message: Msg) -> None:
-        reply = self._replies.get(message.subject.rpartition(".")[2])
-        if reply is not None and not reply.done():
-            reply.set_result(message)
+        take = self._replies.get(message.subject.rpartition(".")[2])
+        if take is not None:
+            take(message)
+
+    async def some(self, stream: str, sequence: int, count: int, max_bytes: int) -> list[Stored] | None:
+        """Return messages from `sequence` on as any member has them, or None if none answers at once.
+
+        The stream must allow direct access.
+        """
+        found: list[Stored] = []
+        ended: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+        def take(message: Msg) -> None:
+            headers = message.headers or {}
+            if "Nats-Sequence" in headers:
+                found.append(_stored(headers, message.data))
+            elif not ended.done():
+                # 204 is the end of what there is, 404 that there is nothing, 503 that nobody listens.
+                ended.set_result(headers.get("Status") in {"204", "404"})
+
+        request = json.dumps({"seq": sequence, "batch": count, "max_bytes": max_bytes}).encode()
+        with self._taking(take) as inbox, suppress(NatsError, OSError, TimeoutError):
+            if self.client.is_connected:
+                await self.client.publish(f"$JS.API.DIRECT.GET.{stream}", request, inbox)
+                async with asyncio.timeout(_ATTEMPT_S):
+                    return found if await ended else None
+        return None
 
     def _raise_if_denied(self, subject: str, *, sent: bool) -> None:
         said = self._said.lower()  # the client writes it in lower case
@@ -374,7 +411,9 @@ class Link:
         """Return the stream's state by its leader: `first_seq`, `last_seq`, `messages` and so on."""
         return dict((await self.api(f"STREAM.INFO.{stream}"))["state"])
 
-    async def make_stream(self, name: str, subjects: list[str], replicas: int) -> None:
+    async def make_stream(
+        self, name: str, subjects: list[str], replicas: int, *, direct: bool = False
+    ) -> None:
         """Make sure that the stream exists, and that its settings keep what they must.
 
         Raises `InvalidConfiguration` when they do not.
@@ -392,7 +431,7 @@ class Link:
             "max_age": 0,
             "max_msgs_per_subject": -1,
             "duplicate_window": 120 * 10**9,
-            "allow_direct": False,
+            "allow_direct": direct,
         }
         try:
             known = (await self.api(f"STREAM.CREATE.{name}", config))["config"]
@@ -421,3 +460,7 @@ class Link:
         return Unavailable(
             f"{self.place} does not answer", outcome=Outcome.UNKNOWN if sent else Outcome.NOT_APPLIED
         )
+
+
+def _stored(headers: Mapping[str, str], data: bytes) -> Stored:
+    return Stored(int(headers["Nats-Sequence"]), headers["Nats-Subject"], data, headers["Nats-Time-Stamp"])
