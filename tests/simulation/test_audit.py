@@ -9,6 +9,7 @@ import pytest
 
 from coterie.simulation import Target
 from coterie.simulation.audit import audit
+from coterie.simulation.program import Trial
 
 HERE = Path(__file__).parent
 EXAMPLES = HERE.parents[1] / "examples"
@@ -21,6 +22,15 @@ EXAMPLES = HERE.parents[1] / "examples"
 )
 def test_every_seed_does_the_same_twice(scenario: str, seeds: int) -> None:
     target = Target(str(HERE / scenario), None, (str(EXAMPLES), *sys.path))
+    assert [str(each) for each in audit(target, range(seeds), jobs=2)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("app", "seeds"), [("shop:app", 8), ("counters:keyed", 3)])
+def test_every_trial_of_an_app_does_the_same_twice(app: str, seeds: int) -> None:
+    path = (str(EXAMPLES), str(HERE / "program" / "programs"), *sys.path)
+    trial = Trial(app=app, duration_s=30.0)
+    target = Target("coterie.simulation.program.scenario:scenario", (trial,), path)
     assert [str(each) for each in audit(target, range(seeds), jobs=2)] == []
 
 
