@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..errors import InvalidArgument
 
-__all__ = ["checked_name", "quoted"]
+__all__ = ["checked_name", "quoted", "unquoted"]
 
 _MAX_NAME = 200
 
@@ -21,3 +21,8 @@ def checked_name(what: str, name: str) -> str:
 def quoted(name: str) -> str:
     """Return `name` without a slash, so that the keys of one never lie under the prefix of another."""
     return name.replace("%", "%25").replace("/", "%2F")
+
+
+def unquoted(text: str) -> str:
+    """Undo `quoted`."""
+    return text.replace("%2F", "/").replace("%25", "%")
