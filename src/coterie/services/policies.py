@@ -2,7 +2,8 @@
 
 In code the nearest policy counts, whole: that of the client, of the method (`@policy`), of the service,
 of the app, or else the default one. `coterie.toml` then replaces single values of it, first for all
-services (`[policy]`), then for one (`[policy.Shop]`), then for one method (`[policy."Shop.buy"]`).
+services (`[policy]`), then for one (`[policy.Shop]`), then for one method (`[policy."Shop.buy"]`). Only
+the last two switch on a part that the code has switched off.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ __all__ = ["Effective", "Policies", "idempotent", "policy", "priority"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DEFAULT = Policy()
 _FIELDS = frozenset(each.name for each in dataclasses.fields(Policy))
 
 
@@ -106,7 +108,7 @@ class Policies:
                 found, source = layer, name
                 break
         sources = {name: source for name, _ in _flat(found)}
-        for where, values in self._layers(spec, method):
+        for where, values in self._layers(spec, method, found):
             before = dict(_flat(found))
             found = found.overridden(values, where=where)
             given = set(_names(values))
@@ -131,14 +133,25 @@ class Policies:
             if not isinstance(values, Mapping):
                 raise InvalidConfiguration(f"{self.file}: [policy.{_quoted(name)}] must be a table")
 
-    def _layers(self, spec: ServiceSpec, method: MethodSpec) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        general = {name: value for name, value in self.overrides.items() if name in _FIELDS}
+    def _layers(
+        self, spec: ServiceSpec, method: MethodSpec, declared: Policy
+    ) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        general = {
+            name: value
+            for name, value in self.overrides.items()
+            if name in _FIELDS and not (isinstance(value, Mapping) and _switched_off(declared, name))
+        }
         if general:
             yield f"{self.file} [policy]", general
         for name in (spec.name, method.target):
             values = self.overrides.get(name)
             if isinstance(values, Mapping) and name not in _FIELDS:
                 yield f"{self.file} [policy.{_quoted(name)}]", values
+
+
+def _switched_off(policy: Policy, name: str) -> bool:
+    """Return whether the code has switched off a part that is on by default."""
+    return getattr(policy, name) is None and getattr(_DEFAULT, name) is not None
 
 
 def _quoted(name: str) -> str:

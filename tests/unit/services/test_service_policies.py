@@ -98,6 +98,17 @@ def test_values_that_cannot_be_right_name_their_place(values: Any) -> None:
         Policies(overrides={"Shop": values}).of(PLAIN, LOOK)
 
 
+def test_a_table_for_all_does_not_switch_on_what_the_code_has_switched_off() -> None:
+    """A service that must not be repeated is not, because somebody has set a number for all others."""
+    off = describe(Shop, policy=Policy(retry=None))
+    general = {"retry": {"attempts": 7}, "hedge": {"quantile": 0.9}}
+    found = Policies(overrides=general).of(off, off.methods["look"])
+    assert found.policy == Policy(retry=None, hedge=Hedge(quantile=0.9))
+    assert found.sources["retry"] == "@app.service(policy=...) of Shop"
+    named = Policies(overrides={**general, "Shop": {"retry": {"base_s": 0.5}}})
+    assert named.of(off, off.methods["look"]).policy.retry == Retry(base_s=0.5)
+
+
 @given(
     timeout_s=st.floats(0.001, 86400),
     attempts=st.integers(1, 100),
