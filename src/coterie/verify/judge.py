@@ -12,6 +12,7 @@ from .workload import Promise, Workload
 
 __all__ = ["PROGRESS", "Judgement", "Standing", "judge", "judge_progress"]
 
+_NOTHING = "no operation succeeded, so there is nothing to judge"
 PROGRESS = "works again after the faults"
 
 
@@ -48,12 +49,16 @@ class Judgement:
 def judge(workload: Workload, history: History, terms: Terms, faults: Collection[str]) -> list[Judgement]:
     """Hold a history against each promise of its workload.
 
-    A promise after one that is kept, of the same model, is weaker and so is kept too.
+    A promise after one that is kept, of the same model, is weaker and so is kept too. Where nothing
+    succeeded nothing is kept: it is undecided.
     """
+    nothing = all(interval.outcome != "ok" for interval in history.intervals)
     judgements: list[Judgement] = []
     implied: Verdict | None = None
     for promise in workload.promises:
-        if implied is not None and implied.model == promise.model:
+        if nothing:
+            verdict = Verdict(status="inconclusive", model=promise.model, sentence=_NOTHING)
+        elif implied is not None and implied.model == promise.model:
             verdict = implied
         else:
             verdict = check(history, promise.model, **promise.options)

@@ -19,7 +19,7 @@ from ..terms import Terms
 from ..workloads.logs import PARTITIONS
 from .common import PartialTarget
 
-__all__ = ["open_target"]
+__all__ = ["EXCEPTIONS", "open_target"]
 
 _LIMIT_S = 5.0
 _PAGE = 200

@@ -20,7 +20,7 @@ from ..terms import Terms
 from ..workloads.bank import ACCOUNTS, OPENING
 from .common import UNFENCED, RawHolding, again
 
-__all__ = ["open_target"]
+__all__ = ["exceptions_at", "open_target"]
 
 _CONNECTIONS = 6
 _LIMIT_S = 6.0
@@ -206,7 +206,8 @@ class PostgresTarget:
             await connection.execute(self._sql("DROP SCHEMA {schema} CASCADE"))
 
 
-def _exceptions(isolation: str) -> Mapping[tuple[str, str], str]:
+def exceptions_at(isolation: str) -> Mapping[tuple[str, str], str]:
+    """Return what is not promised of raw use at an isolation level, and why."""
     levels = ("strict serializable", "serializable", "snapshot isolation")
     weaker = {
         "serializable": (1, "SERIALIZABLE promises no real-time order"),
@@ -232,7 +233,7 @@ async def open_target(url: str, prefix: str, isolation: str) -> Opened:
     terms = Terms(
         store_durability=Durability.POWER_LOSS,
         log_durability=Durability.POWER_LOSS,
-        exceptions=_exceptions(isolation),
+        exceptions=exceptions_at(isolation),
     )
 
     async def close() -> None:
