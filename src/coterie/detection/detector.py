@@ -139,8 +139,7 @@ class Detector:
         self._seen.add((change.after.name.lower(),))
         if change.before is not None:
             known = self.gossip.table.members[change.id]
-            level = logging.INFO if change.after in {State.ALIVE, State.LEFT} else logging.WARNING
-            _log.log(level, "%s (%s) is %s", known.name, known.address, known.state.name.lower())
+            _log.info("%s (%s) is %s", known.name, known.address, known.state.name.lower())
 
     def collect(self) -> Iterable[Family]:
         """Return the metrics."""
