@@ -184,3 +184,20 @@ async def test_callers_that_are_cancelled_leave_nothing_behind_and_the_others_ge
         entry = await store.get("key")
         assert entry is not None
         assert entry.value == b"1"
+
+
+@pytest.mark.slow
+async def test_what_a_dead_leader_swallowed_is_given_up_when_there_is_another() -> None:
+    async with lab.start("etcd", members=3) as cluster:
+        leader = await cluster.leader()
+        follower = (leader + 1) % 3
+        async with engine_at(cluster.urls[follower], timeout_s=60) as engine:
+            await engine.store.commit(create("before"))
+            await cluster.kill(leader)
+            # The follower hands both on to the dead, and would itself give up after seven seconds.
+            reading = asyncio.create_task(engine.store.get("before"))
+            with pytest.raises(Unavailable, match="leader changed") as raised:
+                await engine.store.commit(create("swallowed"))
+            assert raised.value.outcome is Outcome.UNKNOWN
+            assert await reading is not None
+            await engine.store.commit(create("after"))

@@ -20,14 +20,17 @@ from ...errors import (
 )
 from ...ports.entropy import Entropy
 from .config import EtcdConfig
-from .messages import credentials, first_text
+from .messages import credentials, first_text, range_request
 from .refusals import Verdict, judge
+from .watchdog import Watchdog
 
 __all__ = ["Client"]
 
 _BACK_OFF_S = (0.02, 0.5)
 _CLOSE_S = 2.0
 _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
+_RANGE = "/etcdserverpb.KV/Range"
+_LOOK_S = 0.5
 _OPTIONS = [
     # The caller decides what is sent again: a repeated transaction could be applied twice.
     ("grpc.enable_retries", 0),
@@ -44,6 +47,10 @@ _OPTIONS = [
 ]
 
 
+class _Swallowed(Exception):
+    """A call whose leader is no longer."""
+
+
 class Client:
     """Belongs to one engine and its loop. It stays with a member until that fails."""
 
@@ -56,6 +63,7 @@ class Client:
         self._current = entropy.randbelow(len(config.endpoints))
         self._token = ""
         self._logging_in: asyncio.Task[None] | None = None
+        self._watchdog = Watchdog(self._look)
         self._turns = asyncio.Semaphore(config.max_in_flight)
         self.under_way: int = 0
         """How many calls have begun and not ended."""
@@ -136,6 +144,8 @@ class Client:
             return await sending
         except grpc.aio.AioRpcError as error:
             return judge(error.code(), error.details() or "", self.config.place)
+        except _Swallowed:
+            return Verdict(Unavailable("etcd's leader changed meanwhile"), Outcome.UNKNOWN, again=True)
         except (asyncio.CancelledError, grpc.aio.UsageError, grpc.aio.InternalError):
             # A channel that is closed cancels its calls, not the task that waits for them.
             task = asyncio.current_task()
@@ -144,9 +154,29 @@ class Client:
             return Verdict(Unavailable("the engine was closed meanwhile"), Outcome.UNKNOWN)
 
     async def _unary(self, member: int, method: str, request: bytes, timeout_s: float) -> bytes:
-        call = self._method(member, method)
         metadata = await self.metadata(member)
-        response: bytes = await call(request, timeout=timeout_s, metadata=metadata)
+        call = self._method(member, method)(request, timeout=timeout_s, metadata=metadata)
+        sent = self._watchdog.began(member, call)
+        try:
+            response: bytes = await call
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not sent.given_up or (task is not None and task.cancelling()):
+                raise
+            raise _Swallowed from None
+        finally:
+            self._watchdog.ended(sent)
+        self._watchdog.newest = response
+        return response
+
+    async def _look(self, member: int) -> bytes:
+        """Return a response of a member that knows a leader, without asking that; else nothing."""
+        request = range_request(f"{self.config.prefix}/k/".encode(), keys_only=True, stale=True)
+        try:
+            metadata = await self.metadata(member)
+            response: bytes = await self._method(member, _RANGE)(request, timeout=_LOOK_S, metadata=metadata)
+        except (grpc.aio.AioRpcError, grpc.aio.UsageError):
+            return b""
         return response
 
     async def _first_of_stream(self, member: int, method: str, request: bytes, timeout_s: float) -> bytes:
@@ -231,6 +261,7 @@ class Client:
         """Let the calls under way end within two seconds, then break them off."""
         await self._wait_idle()
         self._closed = True
+        await self._watchdog.close()
         for channel in self._channels.values():
             await channel.close()
         await self._wait_idle()

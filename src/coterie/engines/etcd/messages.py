@@ -27,6 +27,7 @@ __all__ = [
     "read_range",
     "read_txn",
     "read_watch",
+    "term_of",
     "ttl_of",
     "txn_request",
     "watch_request",
@@ -80,9 +81,15 @@ class Watched:
 
 
 def range_request(
-    key: bytes, end: bytes = b"", *, limit: int = 0, revision: int = 0, keys_only: bool = False
+    key: bytes,
+    end: bytes = b"",
+    *,
+    limit: int = 0,
+    revision: int = 0,
+    keys_only: bool = False,
+    stale: bool = False,
 ) -> bytes:
-    """Ask for the keys from `key` to before `end`, or for `key` alone."""
+    """Ask for the keys from `key` to before `end`, or for `key` alone; `stale` asks no leader."""
     out = part(1, key)
     if end:
         out += part(2, end)
@@ -90,6 +97,8 @@ def range_request(
         out += number(3, limit)
     if revision:
         out += number(4, revision)
+    if stale:
+        out += number(7, 1)
     if keys_only:
         out += number(8, 1)
     return out
@@ -157,6 +166,14 @@ def credentials(user: str, password: str) -> bytes:
 
 def _revision(header: bytes) -> int:
     return first_number(header, 3)
+
+
+def term_of(response: bytes) -> int:
+    """Return the term that the member was in which sent a response; 0 for nothing."""
+    for name, _, header in fields(response):
+        if name == 1:
+            return first_number(header, 4)
+    return 0
 
 
 def first_number(data: bytes, wanted: int) -> int:
