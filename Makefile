@@ -54,8 +54,9 @@ check: $(DEV) ## Lint, format check, import contracts, strict types
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/mypy
 
+# Much of a test of engines is waiting, so three at once do two cores no harm.
 test: $(ENGINES) check ## All checks and all tests, engines included
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 universe: $(RUN) ## Break the example shop: 200 universes of faults, none may break a promise (ARGS=--help)
 	@$(BIN)/coterie sim examples/shop.py --universes 200 $(ARGS)
