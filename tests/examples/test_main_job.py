@@ -41,7 +41,7 @@ def test_the_books_balance(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("engine", ["etcd", "postgres", "redis"])
+@pytest.mark.parametrize("engine", ["etcd", "nats", "etcd+nats", "postgres", "redis"])
 def test_the_books_balance_on_an_engine_that_is_hurt_as_well(tmp_path: Path, engine: str) -> None:
     done = main_job("--engine", engine, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
