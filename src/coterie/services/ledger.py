@@ -10,8 +10,9 @@ Of each key there is at most one record:
 
 Whoever finds CLAIMED waits, whoever finds KEPT has the reply. A caller that leaves does not cancel the
 method: its reply is for the next one. What a node did before it died, or a method before its time was over,
-may have had an effect, and a duplicate runs the method again: at least once. A method that returned has
-run once.
+may have had an effect, and a duplicate runs the method again: at least once. The same goes for a method
+that returned when the store could not be told. So nobody has a reply before the store has it: a method whose
+reply anyone has runs no more.
 """
 
 from __future__ import annotations
@@ -185,13 +186,15 @@ class ReplyLedger:
         except BaseException as error:
             ending = _Ending(stored, claim.claim, version, self._failed(claim, error))
             if isinstance(error, Exception):
-                await self._end(ending)
+                if not await self._end(ending) and ending.final is not None:
+                    raise _not_kept(stored) from error
             else:  # Cancelled: there is no time to wait for the store.
                 self._end_later(ending)
             raise
         else:
             final = _Record(claim.digest, claim.claim, reply)
-            await self._end(_Ending(stored, claim.claim, version, final))
+            if not await self._end(_Ending(stored, claim.claim, version, final)):
+                raise _not_kept(stored)
             return reply
         finally:
             self._claims -= 1
@@ -257,36 +260,42 @@ class ReplyLedger:
                 self._keep_until = self._time() + self._bucket_s
             return self._keep_lease
 
-    async def _end(self, ending: _Ending) -> None:
+    async def _end(self, ending: _Ending) -> bool:
+        """Let a claim end, now or later; return whether it certainly has, with the record that it should."""
         try:
-            await self._try_to_end(ending)
+            return await self._try_to_end(ending)
+        except LeaseLost:
+            self._keep_until = 0.0
         except CoterieError as error:
             _log.warning("the reply of %s is not kept yet: %s", ending.stored, error)
-            self._end_later(ending)
+        self._end_later(ending)
+        return False
 
     def _end_later(self, ending: _Ending) -> None:
         self._endings.append(ending)
         self._wake()
 
-    async def _try_to_end(self, ending: _Ending) -> None:
-        """Let the claim end, if it is still there. Safe to repeat."""
+    async def _try_to_end(self, ending: _Ending) -> bool:
+        """Let the claim end; return False if it is not there any more. Safe to repeat."""
         stored, final, version = ending.stored, ending.final, ending.version
         if version is None:
             entry = await self._store.get(stored)
             if entry is None or _read(stored, entry.value).claim != ending.claim:
-                return
+                return False
             version = entry.version
         check = (Check(stored, version),)
         with suppress(Conflict):  # Then it has ended already: here, or with its lease.
             if final is None:
                 await self._store.commit(Commit((), (stored,), check))
-                return
+                return True
             lease = await self._keeping()
             try:
                 await self._store.commit(Commit((Put(stored, _encode(final), lease),), (), check))
             except TooLarge as error:
                 short = _without_reply(final, error)
                 await self._store.commit(Commit((Put(stored, _encode(short), lease),), (), check))
+            return True
+        return False
 
     def _wake(self) -> None:
         if not self._closed and (self._keeper is None or self._keeper.done()):
@@ -347,6 +356,14 @@ class ReplyLedger:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _not_kept(stored: str) -> Unavailable:
+    return Unavailable(
+        f"{stored.rpartition('/')[0].rpartition('/')[2]} has run, but the store did not take its reply",
+        outcome=Outcome.UNKNOWN,
+        hint="call it again with the same key: it has the first reply, or runs anew",
+    )
 
 
 def _without_reply(final: _Record, error: TooLarge) -> _Record:
