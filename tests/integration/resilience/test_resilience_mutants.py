@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 import test_cluster_policies as policies
 import test_idempotency as idempotency
+import test_server_limits as server_limits
+import test_who_takes_calls as who_takes_calls
 
 from coterie.errors import CoterieError
+from coterie.node import NodeConfig
 from coterie.ports.store import Commit, Put
-from coterie.resilience import Ejection, Retry, RetryBudget
+from coterie.resilience import AdmissionQueue, Ejection, Limiter, Retry, RetryBudget
+from coterie.services import Dispatcher, MethodSpec
 from coterie.services._remote import Pending, Remote
 from coterie.services.binding import ServiceBinding
 from coterie.services.ledger import ReplyLedger, _encode, _Record
@@ -151,6 +155,55 @@ def claims_for_ever() -> Replacements:
         return 0
 
     return {(ReplyLedger, "_claiming"): claiming}
+
+
+@mutant(with_bank(idempotency.test_a_key_with_other_arguments_is_refused))
+def looks_at_no_arguments() -> Replacements:
+    return {(MethodSpec, "canonical"): lambda self, arguments: b""}
+
+
+@mutant(server_limits.test_callers_that_are_turned_away_go_elsewhere)
+def lets_everybody_in() -> Replacements:
+    async def enter(self: Limiter, priority: int = 1, deadline: float | None = None) -> None:
+        self.state.under_way += 1
+
+    return {(Limiter, "enter"): enter}
+
+
+@mutant(server_limits.test_callers_that_are_turned_away_go_elsewhere)
+def tells_nobody_to_come_back() -> Replacements:
+    """Then a caller cannot know that another node may have room, and does not ask."""
+
+    async def enter(self: Any, limiter: Limiter, hosted: Any, deadline: float | None) -> None:
+        await limiter.enter(hosted.spec.priority, deadline)
+
+    return {(Dispatcher, "_enter"): enter}
+
+
+@mutant(server_limits.test_the_important_go_first)
+def knows_no_priorities() -> Replacements:
+    whole = AdmissionQueue.add
+
+    def add(self: Any, item: Any, priority: int, now: float) -> Any:
+        return whole(self, item, 1, now)
+
+    return {(AdmissionQueue, "add"): add}
+
+
+@mutant(server_limits.test_who_waits_too_long_is_turned_away_and_nothing_has_happened)
+def lets_wait_for_ever() -> Replacements:
+    return {(AdmissionQueue, "next_expiry"): lambda self, now: None}
+
+
+@mutant(who_takes_calls.test_a_canary_gets_its_twentieth)
+def tells_nobody_its_weight() -> Replacements:
+    whole = NodeConfig.__post_init__
+
+    def ignore(self: NodeConfig) -> None:
+        whole(self)
+        object.__setattr__(self, "weight", 1.0)
+
+    return {(NodeConfig, "__post_init__"): ignore}
 
 
 @pytest.mark.parametrize("name", MUTANTS)
