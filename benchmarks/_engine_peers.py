@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-__all__ = ["Etcd", "Peer", "Postgres", "Redis"]
+__all__ = ["Etcd", "Nats", "Peer", "Postgres", "Redis"]
 
 
 class Peer(Protocol):
@@ -160,3 +160,47 @@ class Redis:
 
     async def close(self) -> None:
         await self._client.aclose()
+
+
+class Nats:
+    """nats-py: a key-value bucket, a publish that waits for its acknowledgement, a consumer for each read."""
+
+    _client: Any
+
+    async def open(self, url: str, in_flight: int) -> None:
+        import nats
+
+        self._client = await nats.connect(url)
+        self._js = self._client.jetstream()
+        self._kv = await self._js.create_key_value(bucket="raw")
+        await self._js.add_stream(name="raw-log", subjects=["raw-log"])
+
+    async def get(self, key: str) -> object:
+        return await self._kv.get(key)
+
+    async def swap(self, key: str, value: bytes, version: int) -> int:
+        if version == 0:
+            return int(await self._kv.put(key, value))
+        return int(await self._kv.update(key, value, last=version))
+
+    async def append(self, value: bytes) -> object:
+        return (await self._js.publish("raw-log", value)).seq
+
+    async def read(self, offset: int, limit: int) -> int:
+        from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+        config = ConsumerConfig(
+            deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+            opt_start_seq=offset + 1,
+            ack_policy=AckPolicy.NONE,
+            mem_storage=True,
+            inactive_threshold=5,
+        )
+        consumer = await self._js.pull_subscribe("raw-log", config=config)
+        try:
+            return len(await consumer.fetch(limit))
+        finally:
+            await consumer.unsubscribe()
+
+    async def close(self) -> None:
+        await self._client.close()

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from itertools import count
+from typing import Any
 
-__all__ = ["ENGINES", "errors_of", "raw_writer"]
+__all__ = ["ENGINES", "RAW_STREAM", "errors_of", "nats_step_down", "raw_writer"]
 
 Write = Callable[[], Awaitable[object]]
 ATTEMPT_S = 2.0
+RAW_STREAM = "raw"
 
 
 @asynccontextmanager
@@ -37,7 +39,46 @@ async def etcd(addresses: Sequence[str]) -> AsyncIterator[Write]:
         yield write
 
 
-_WAYS: dict[str, Callable[[Sequence[str]], AbstractAsyncContextManager[Write]]] = {"etcd": etcd}
+@asynccontextmanager
+async def nats(addresses: Sequence[str]) -> AsyncIterator[Write]:
+    """nats-py, which turns to another member by itself; a publish waits for its acknowledgement."""
+    client = await _nats_client(addresses)
+    js = client.jetstream()
+    try:
+        await js.add_stream(name=RAW_STREAM, subjects=[RAW_STREAM], num_replicas=3)
+        yield lambda: js.publish(RAW_STREAM, b"v", timeout=ATTEMPT_S)
+    finally:
+        await client.close()
+
+
+async def _nats_client(addresses: Sequence[str]) -> Any:
+    import nats
+
+    async def ignore(_error: Exception) -> None:
+        """Say nothing of members that are dead on purpose."""
+
+    return await nats.connect(
+        [f"nats://{address}" for address in addresses],
+        dont_randomize=True,
+        reconnect_time_wait=0.05,
+        max_reconnect_attempts=-1,
+        error_cb=ignore,
+    )
+
+
+async def nats_step_down(addresses: Sequence[str]) -> None:
+    """Let another member lead the stream of the plain client."""
+    client = await _nats_client(addresses)
+    try:
+        await client.request(f"$JS.API.STREAM.LEADER.STEPDOWN.{RAW_STREAM}", b"", timeout=5)
+    finally:
+        await client.close()
+
+
+_WAYS: dict[str, Callable[[Sequence[str]], AbstractAsyncContextManager[Write]]] = {
+    "etcd": etcd,
+    "nats": nats,
+}
 ENGINES = tuple(_WAYS)
 """The engines that elect a leader by themselves."""
 
@@ -53,4 +94,6 @@ def errors_of(engine: str) -> tuple[type[Exception], ...]:
         import grpc.aio
 
         return (grpc.aio.AioRpcError,)
-    raise KeyError(engine)
+    from nats.errors import Error
+
+    return (Error,)

@@ -23,7 +23,7 @@ from coterie.ports import Engine
 from coterie.ports.log import Record
 from coterie.ports.store import Check, Commit, Put
 
-from ._engine_peers import Etcd, Peer, Postgres, Redis
+from ._engine_peers import Etcd, Nats, Peer, Postgres, Redis
 from ._harness import Goal, Row, Sample, compare, loop_factory, main, take_turns
 
 __all__ = ["TITLE", "run"]
@@ -48,6 +48,7 @@ class Kind:
 
 
 KINDS: Mapping[str, Kind] = {
+    "nats": Kind(lab="nats", peer=Nats, settings={}),
     "postgres": Kind(lab="postgres", peer=Postgres, settings={}),
     "etcd": Kind(lab="etcd", peer=Etcd, settings={}),
     "redis": Kind(lab="valkey", peer=Redis, settings={}),
