@@ -38,8 +38,8 @@ class NatsConfig:
     """Where members tell how they sync what they store: their monitoring addresses, `http://host:8222`."""
     connect_timeout_s: float = 2.0
     """How long one server may take to let us in; then the next one is tried."""
-    operation_timeout_s: float = 10.0
-    """How long until an outcome is given up as unknown; a failover takes about 6 s."""
+    operation_timeout_s: float = 15.0
+    """How long until an outcome is given up as unknown; a failover takes 4 to 10 s."""
     max_waiting: int = 65_536
     """How many operations may wait for their results; more are refused."""
     min_log_bytes: int = 16 * 1024 * 1024

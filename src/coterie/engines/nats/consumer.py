@@ -10,6 +10,7 @@ from contextlib import suppress
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 
+from ...errors import Unavailable
 from .link import ApiError, Link
 
 __all__ = ["Consumer"]
@@ -18,6 +19,7 @@ _log = logging.getLogger("coterie.nats")
 _HEARTBEAT_S = 0.5
 _SILENCE_S = 1.5
 """Without a message or a heartbeat for so long the consumer is gone, or its server is."""
+_CREATION_S = 1.0
 _RETRY_S = 0.1
 
 Receive = Callable[[int, str, bytes], None]
@@ -40,7 +42,7 @@ class Consumer:
             reading = _Reading(self)
             try:
                 await self._read(reading)
-            except (ApiError, NatsError, OSError) as error:
+            except (ApiError, Unavailable, NatsError, OSError) as error:
                 _log.debug("consuming %s: %s", self._stream, error)
             self._link.check()
             await asyncio.sleep(_RETRY_S)
@@ -65,7 +67,8 @@ class Consumer:
                 "inactive_threshold": 10 * 10**9,
             }
             request = {"stream_name": self._stream, "config": config}
-            await self._link.api(f"CONSUMER.CREATE.{self._stream}.{name}", request)
+            # It may be placed on a member that is gone, and would be so again under the same name.
+            await self._link.api(f"CONSUMER.CREATE.{self._stream}.{name}", request, timeout_s=_CREATION_S)
             await reading.until_lost()
         finally:
             reading.lost = True

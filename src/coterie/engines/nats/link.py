@@ -39,8 +39,10 @@ _parse = msgspec.json.Decoder().decode
 _ATTEMPT_S = 1.0
 _PAUSE_S = 0.05
 _MAX_PAUSE_S = 2.0
-_PATIENCE_S = 2.0
-"""How long a member may leave everything without an answer before another one is asked."""
+_PATIENCE_S = 5.0
+"""How long a member may be of no use before another one is asked: about as long as an election takes."""
+_NEXT_PATIENCE_S = 2.0
+"""The same for those that are tried next."""
 NOT_FOUND = {10037, 10059, 10014}
 """No message, no stream, no consumer."""
 _NOT_LED = {10008, 10009, 10118}
@@ -219,27 +221,33 @@ class Link:
         if self.closed:
             raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
 
-    async def api(self, subject: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
+    async def api(
+        self, subject: str, request: dict[str, Any] | None = None, *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
         """Ask JetStream's leader, or that of a stream, until it answers.
 
         What is asked must mean the same when it is asked twice.
 
         Raises:
             ApiError: it says no.
-            Unavailable: nobody leads for `operation_timeout_s`, and the outcome is unknown.
+            Unavailable: nobody leads for `timeout_s` (`operation_timeout_s`), and the outcome is unknown.
         """
         body = json.dumps(request).encode() if request else b""
-        deadline = asyncio.get_running_loop().time() + self.config.operation_timeout_s
+        deadline = asyncio.get_running_loop().time() + (timeout_s or self.config.operation_timeout_s)
         sent = False
         while True:
             answer = await self._attempt(f"$JS.API.{subject}", body, None, deadline, sent=sent)
             if isinstance(answer, bytes):
                 reply: dict[str, Any] = _parse(answer)
                 error = reply.get("error") or {}
-                if not error:
-                    return reply
-                if int(error.get("code", 0)) != 503 and int(error.get("err_code", 0)) not in _NOT_LED:
-                    raise ApiError(int(error.get("err_code", 0)), str(error.get("description", "")))
+                code = int(error.get("err_code", 0))
+                if int(error.get("code", 0)) != 503 and code not in _NOT_LED:
+                    self._complaint = None
+                    if not error:
+                        return reply
+                    raise ApiError(code, str(error.get("description", "")))
+                _log.debug("%s: %s", subject, error)
+                await self._complain()
             sent = sent or answer is not Nobody.LISTENS
             await asyncio.sleep(_PAUSE_S)
 
@@ -271,6 +279,7 @@ class Link:
                 reply = _parse(answer)
                 error = reply.get("error") or {}
                 if not error:
+                    self._complaint = None
                     return int(reply["seq"])
                 self._refuse(int(error.get("err_code", 0)), str(error.get("description", "")), doubtful)
             if answer is not Nobody.LISTENS:
@@ -312,12 +321,11 @@ class Link:
         except (NatsError, OSError, TimeoutError) as error:
             _log.debug("%s: %r", subject, error)
             self._raise_if_denied(subject, sent=sent)
-            await self._complain(loop.time())
+            await self._complain()
             return Nobody.ANSWERED
         if message.headers and message.headers.get("Status") == "503":
-            await self._complain(loop.time())
+            await self._complain()
             return Nobody.LISTENS
-        self._complaint = None
         return message.data
 
     async def _request(
@@ -383,15 +391,16 @@ class Link:
                 outcome=Outcome.UNKNOWN if sent else Outcome.NOT_APPLIED,
             )
 
-    async def _complain(self, now: float) -> None:
-        """Go to another member after this one has answered nothing for some time.
+    async def _complain(self) -> None:
+        """Go to another member after this one was of no use for some time.
 
         It may be cut off from the others, while we are not.
         """
+        now = asyncio.get_running_loop().time()
         if self._complaint is None:
             self._complaint = now
         elif now - self._complaint > _PATIENCE_S and len(self.config.servers) > 1:
-            self._complaint = None
+            self._complaint = now - _PATIENCE_S + _NEXT_PATIENCE_S
             await self.client.force_reconnect()
 
     async def message(self, stream: str, request: dict[str, Any]) -> Stored | None:

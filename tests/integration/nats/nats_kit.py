@@ -1,0 +1,136 @@
+"""What the tests of NATS share: engines, a plain client, and writers that remember what they were told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import nats
+from nats.aio.client import Client
+
+from coterie import lab
+from coterie.engines.nats import NatsConfig, NatsEngine
+from coterie.engines.system import SystemEntropy
+from coterie.errors import Conflict, CoterieError, Outcome
+from coterie.ports.store import ABSENT, Check, Commit, Put, Store, Watch
+
+__all__ = ["Writers", "create", "eventually", "follow", "in_order", "open_nats", "plain"]
+
+
+@asynccontextmanager
+async def open_nats(url: str, **bounds: Any) -> AsyncIterator[NatsEngine]:
+    """Open an engine; `bounds` are fields of its configuration, others are options of the URL."""
+    known = {each.name for each in fields(NatsConfig)}
+    options = "&".join(f"{name}={value}" for name, value in bounds.items() if name not in known)
+    config = NatsConfig.from_url(f"{url}?{options}" if options else url)
+    config = replace(config, **{name: value for name, value in bounds.items() if name in known})
+    engine = await NatsEngine.open(config, SystemEntropy())
+    try:
+        yield engine
+    finally:
+        await engine.close()
+
+
+@asynccontextmanager
+async def plain(url: str) -> AsyncIterator[Client]:
+    """The plain client library."""
+
+    async def ignore(_: Exception) -> None: ...
+
+    client = await nats.connect(url, error_cb=ignore, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    try:
+        yield client
+    finally:
+        await client.close()
+
+
+def in_order(cluster: lab.Cluster, *first: int) -> str:
+    """Return the cluster's URL with these members in front: a client begins with the first."""
+    order = [*first, *({0, 1, 2} - set(first))]
+    return "nats://" + ",".join(str(cluster.addresses[index]) for index in order)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def create(key: str) -> Commit:
+    """Return a commit that creates two keys: applied twice, it would be refused the second time."""
+    return Commit((Put(f"a/{key}", b""), Put(f"b/{key}", b"")), (), (Check(f"a/{key}", ABSENT),))
+
+
+@dataclass
+class Writers:
+    """Some tasks that create keys of their own, and what became of each."""
+
+    stores: list[Store]
+    acknowledged: dict[str, int] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    unknown: set[str] = field(default_factory=set)
+
+    async def write(self, name: int) -> None:
+        store = self.stores[name % len(self.stores)]
+        number = 0
+        while True:
+            number += 1
+            key = f"{name}/{number}"
+            try:
+                self.acknowledged[key] = await store.commit(create(key))
+            except Conflict as error:
+                raise AssertionError(f"{key} was applied twice") from error
+            except CoterieError as error:
+                (self.unknown if error.outcome is Outcome.UNKNOWN else self.refused).add(key)
+                await asyncio.sleep(0.01)
+
+    @asynccontextmanager
+    async def at_work(self, count: int = 8) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self.write(name)) for name in range(count)]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
+
+    async def more(self, count: int) -> None:
+        """Wait until `count` further commits are acknowledged."""
+        wanted = len(self.acknowledged) + count
+        await eventually(lambda: len(self.acknowledged) >= wanted)
+
+    async def check(self, store: Store) -> None:
+        """Demand that the store holds all acknowledged commits, none that was refused, and no halves."""
+        halves = []
+        for side in ("a/", "b/"):
+            found: dict[str, int] = {}
+            after, more = "", True
+            while more:
+                page = await store.scan(side, after=after)
+                found |= {entry.key.removeprefix(side): entry.version for entry in page.entries}
+                after, more = page.entries[-1].key if page.entries else "", page.more
+            halves.append(found)
+        assert halves[0] == halves[1]
+        assert self.acknowledged.items() <= halves[0].items()
+        assert not self.refused & halves[0].keys()
+
+
+async def follow(watch: Watch, state: dict[str, int], until: str) -> int:
+    """Apply batches to `state` (versions) until it has the key `until`; return how many were snapshots."""
+    snapshots = 0
+    async with asyncio.timeout(30):
+        while until not in state:
+            batch = await anext(watch)
+            if batch.snapshot:
+                state.clear()
+                snapshots += 1
+            for change in batch.changes:
+                if change.value is None:
+                    state.pop(change.key, None)
+                else:
+                    state[change.key] = change.version
+    return snapshots
