@@ -12,8 +12,8 @@ from coterie import App, Transaction
 from coterie.context import CURRENT, Call
 from coterie.engines.memory import MemoryStore
 from coterie.engines.system import SystemClock, SystemEntropy
-from coterie.errors import Conflict, Outcome, Unavailable
-from coterie.ports.store import Check, Commit, Entry, Put
+from coterie.errors import Conflict, Fenced, Outcome, Unavailable
+from coterie.ports.store import Check, Commit, Entry, Fence, Put
 from coterie.simulation.program.judge import Broken, judge
 from coterie.simulation.program.notebook import Notebook
 from coterie.simulation.program.recording import RecordedStore, watch_transactions
@@ -241,6 +241,26 @@ def test_a_full_notebook_is_inconclusive() -> None:
     broken = judge(book)
     assert broken is not None
     assert broken.inconclusive
+
+
+async def test_a_write_that_a_fence_should_have_refused_is_found(lab: Lab) -> None:
+    async def fenced(name: str, token: int, key: str) -> None:
+        await lab.store.commit(Commit((Put(key, b"\x01"),), fences=(Fence(name, token),)))
+
+    await fenced("lock", 3, A)
+    await fenced("other", 1, A)
+    await fenced("lock", 7, A)
+    await fenced("lock", 7, B)
+    with pytest.raises(Fenced):
+        await fenced("lock", 3, A)
+    assert lab.verdict() is None
+    inner = lab.inner.commit
+    lab.inner.commit = lambda commit: inner(Commit(commit.puts))  # type: ignore[method-assign]
+    await fenced("lock", 3, A)
+    broken = lab.verdict()
+    assert broken is not None
+    assert broken.promise == "fences"
+    assert "wrote with the token 3 after node-1 had with the later token 7 of 'lock'" in broken.sentence
 
 
 class Till:

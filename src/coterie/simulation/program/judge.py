@@ -3,6 +3,7 @@
 * A map is linearizable: each key reads what was last written to it.
 * Transactions are strictly serializable, together with all other reads and writes.
 * A write takes effect once, and a version never changes.
+* A write with the token of a lease is refused once one with a later token was accepted.
 * A request reaches its handler at most once, and never when its caller was told that it did not.
 * An idempotent method gives all calls with one key the same reply, and does not run again once it is given.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 
 from ...history import MODELS, Interval
 from .appends import as_appends
-from .notebook import Call, Keyed, Notebook
+from .notebook import Call, FencedWrite, Keyed, Notebook
 
 __all__ = ["Broken", "judge"]
 
@@ -54,6 +55,7 @@ def _all(notebook: Notebook) -> Iterator[Broken]:
     yield from _maps(notebook)
     yield from _versions(notebook)
     yield from _transactions(notebook)
+    yield from _fences(notebook)
     yield from _calls(notebook.calls)
     for (method, key), kept in notebook.keyed.items():
         if kept.runs and kept.replies:
@@ -103,6 +105,21 @@ def _transactions(notebook: Notebook) -> Iterator[Broken]:
             verdict.witness,
             verdict.status == "inconclusive",
         )
+
+
+def _fences(notebook: Notebook) -> Iterator[Broken]:
+    latest: dict[str, FencedWrite] = {}
+    for write in sorted(notebook.fenced, key=lambda each: each.revision):
+        before = latest.setdefault(write.fence.name, write)
+        if write.fence.token < before.fence.token:
+            yield Broken(
+                "fences",
+                f"{write.noted.host} wrote with the token {write.fence.token} after {before.noted.host} "
+                f"had with the later token {before.fence.token} of {write.fence.name!r}",
+                (before.noted.interval(), write.noted.interval()),
+            )
+        else:
+            latest[write.fence.name] = write
 
 
 def _calls(calls: Iterable[Call]) -> Iterator[Broken]:

@@ -15,10 +15,10 @@ import msgspec
 from ...errors import CoterieError, Outcome
 from ...history import NEVER, Interval
 from ...history.operations import show
-from ...ports.store import ABSENT, Commit, Entry, Put
+from ...ports.store import ABSENT, Commit, Entry, Fence, Put
 from ...ports.wire import Failure
 
-__all__ = ["DELETED", "TAG_BYTES", "Call", "Committed", "Keyed", "Notebook", "Noted", "Seen"]
+__all__ = ["DELETED", "TAG_BYTES", "Call", "Committed", "FencedWrite", "Keyed", "Notebook", "Noted", "Seen"]
 
 TAG_BYTES = 8
 DELETED = 0
@@ -94,6 +94,15 @@ class Committed:
 
 
 @dataclass(slots=True, eq=False)
+class FencedWrite:
+    """A write that was accepted with the token of a lease."""
+
+    noted: Noted
+    fence: Fence
+    revision: int
+
+
+@dataclass(slots=True, eq=False)
 class Seen:
     """A single read, and the version that it saw."""
 
@@ -124,6 +133,7 @@ class Notebook:
         """Reads and writes of single entries."""
         self.commits: list[Committed] = []
         self.seen: list[Seen] = []
+        self.fenced: list[FencedWrite] = []
         self.calls: list[Call] = []
         self.keyed: dict[tuple[str, str], Keyed] = {}
         """By method and idempotency key."""

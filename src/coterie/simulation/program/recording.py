@@ -21,7 +21,7 @@ from ...node import Ports
 from ...ports.store import Batch, Change, Commit, Entry, Page, Store, StoreGuarantees, Watch
 from ...ports.wire import Channel, Handlers, Listener, Request, Wire, WireGuarantees
 from ...state import Transaction
-from .notebook import TAG_BYTES, Call, Notebook, Seen
+from .notebook import TAG_BYTES, Call, FencedWrite, Notebook, Seen
 
 __all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded", "watch_methods", "watch_transactions"]
 
@@ -187,6 +187,8 @@ class RecordedStore:
             book.not_committed(parts, whole, error)
             raise
         book.committed(parts, whole, revision)
+        if whole.writes and parts:
+            book.fenced += [FencedWrite(parts[0], fence, revision) for fence in commit.fences]
         return revision
 
     def watch(self, prefix: str) -> Watch:
