@@ -1,6 +1,11 @@
 """The etcd engine: a linearizable Store that outlives the loss of a minority of its machines."""
 
-from .config import EtcdConfig
-from .engine import EtcdEngine, open_engine
+import os
+
+# Read when gRPC is imported. Otherwise it writes a line to the terminal whenever this process starts another.
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+
+from .config import EtcdConfig  # noqa: E402
+from .engine import EtcdEngine, open_engine  # noqa: E402
 
 __all__ = ["EtcdConfig", "EtcdEngine", "open_engine"]
