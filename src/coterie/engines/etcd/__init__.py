@@ -5,7 +5,7 @@ import os
 # Read when gRPC is imported. Otherwise it writes a line to the terminal whenever this process starts another.
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
-from .config import EtcdConfig  # noqa: E402
-from .engine import EtcdEngine, open_engine  # noqa: E402
+from .config import EtcdConfig
+from .engine import EtcdEngine, open_engine
 
 __all__ = ["EtcdConfig", "EtcdEngine", "open_engine"]
