@@ -27,7 +27,7 @@ from typing import NamedTuple
 import msgspec
 
 from ._loads_machine import LoadTable
-from ._phi_machine import PhiAccrual
+from ._phi_machine import PhiAccrual, deviations_of
 from ._rumors_machine import Rumors
 from ._suspicion_machine import LocalHealth, Suspicion
 from ._table_machine import Chance, Known, Table
@@ -114,6 +114,8 @@ class Gossip:
         self._probes: dict[int, _Probe] = {}
         self._relays: dict[int, _Relay] = {}
         self._number = 0
+        self._looked_at = -math.inf
+        """When the heartbeats were looked at last; those overdue then were probed."""
         self._replan = False
         """Whether something is due that was not known when `next_at` was worked out."""
         self._changes: list[Change] = []
@@ -126,7 +128,7 @@ class Gossip:
         }
         # Nodes that start together do not send together.
         self._period_at = now + config.period_s * self._chance(1000) / 1000
-        self._look_at = self._period_at
+        self._deviations = deviations_of(config.phi)
         self.next_at: float = self._period_at
         """When `tick` is due."""
 
@@ -181,14 +183,17 @@ class Gossip:
             self._hear(self._said(id_, State.DEAD), now)
         if now >= self._period_at:
             self._period(now, out)
-        if now >= self._look_at:
-            self._look(now, out)
+        self._look(now, out)
         self._plan()
         return out
 
     def _plan(self) -> None:
         self._replan = False
-        due = min(self._period_at, self._look_at)
+        due = self._period_at
+        for phi in self._phis.values():
+            overdue_at = phi.reaches(self._deviations)
+            if overdue_at > self._looked_at:
+                due = min(due, overdue_at)
         for probe in self._probes.values():
             due = min(due, probe.until if probe.asked else probe.indirect_at)
         for relay in self._relays.values():
@@ -207,28 +212,33 @@ class Gossip:
             phi.forgive(late_s, now)
         for suspicion in self._suspicions.values():
             suspicion.extend(late_s)
-        self._period_at = self._look_at = now
+        self._period_at = now
 
     def _period(self, now: float, out: list[Send]) -> None:
         period_s = self.config.period_s
         self._period_at += period_s * max(1, math.ceil((now - self._period_at) / period_s))
         self.loads.count()
-        out += [self._send(id_, Beat) for id_ in self.table.after(self.config.watchers)]
+        self._watch(now)
         target = self.table.next()
         if target is not None:
             self._probe(target, now, out)
+        # A probe is as good as a heartbeat.
+        out += [self._send(id_, Beat) for id_ in self.table.after(self.config.watchers) if id_ != target]
         if self._gone:
             self._visit_the_dead(now, out)
 
-    def _look(self, now: float, out: list[Send]) -> None:
-        """Probe those whose heartbeats are overdue, and once more whom nobody said anything of."""
-        self._look_at = min(now + self.config.period_s / 4, self._period_at)
+    def _watch(self, now: float) -> None:
+        """Watch the heartbeats of those that send them here."""
         watched = self.table.before(self.config.watchers)
         if self._phis.keys() != set(watched):
             self._phis = {
                 id_: self._phis.get(id_) or PhiAccrual(self.config.heartbeats, now) for id_ in watched
             }
-        overdue = [id_ for id_, phi in self._phis.items() if phi.phi(now) >= self.config.phi]
+
+    def _look(self, now: float, out: list[Send]) -> None:
+        """Probe those whose heartbeats are overdue, and once more whom nobody said anything of."""
+        self._looked_at = now
+        overdue = [id_ for id_, phi in self._phis.items() if phi.reaches(self._deviations) <= now]
         for id_ in (*overdue, *sorted(self._doubted.difference(overdue))):
             if self.state(id_) is State.ALIVE:
                 self._probe(id_, now, out)
@@ -288,7 +298,6 @@ class Gossip:
         if not probe.nacks and probe.target not in self._doubted and known.state is State.ALIVE:
             # Neither the node nor any helper said a word, which speaks against this node as well.
             self._doubted.add(probe.target)
-            self._look_at = now
             return
         self._doubted.discard(probe.target)
         if known.state is State.ALIVE:
@@ -320,13 +329,17 @@ class Gossip:
         return out
 
     def _on_beat(self, beat: Beat, known: Known, now: float) -> list[Send]:
-        phi = self._phis.get(beat.sender)
-        if phi is not None:
-            phi.heartbeat(now)
+        self._heartbeat(beat.sender, now)
         # It lives, whatever is said of it; it must hear what that is.
         return [] if known.state is State.ALIVE else [self._send(beat.sender, Beat)]
 
+    def _heartbeat(self, sender: str, now: float) -> None:
+        phi = self._phis.get(sender)
+        if phi is not None:
+            phi.heartbeat(now)
+
     def _on_ping(self, ping: Ping, known: Known, now: float) -> list[Send]:
+        self._heartbeat(ping.sender, now)
         return [self._send(ping.sender, Ack, ping.number)] if ping.to == self.me.id else []
 
     def _on_ack(self, ack: Ack, known: Known, now: float) -> list[Send]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from statistics import NormalDist
 
 from ..errors import InvalidConfiguration
 
-__all__ = ["PhiAccrual", "PhiConfig"]
+__all__ = ["PhiAccrual", "PhiConfig", "deviations_of"]
 
 _FAR = 20.0
 """Beyond so many (scaled) deviations `erfc` is near underflow, and its expansion is exact enough."""
@@ -85,6 +86,10 @@ class PhiAccrual:
         """Do not count `seconds` of silence, before `now`, in which this node itself could not listen."""
         self._last = min(self._last + seconds, now)
 
+    def reaches(self, deviations: float) -> float:
+        """Return when the silence will be longer than usual by so many standard deviations."""
+        return self._last + self.mean_s + deviations * self.deviation_s
+
     def phi(self, now: float) -> float:
         """Return φ at `now`: 0 just after a heartbeat, and it only rises until the next one."""
         x = (now - self._last - self.mean_s) / (self.deviation_s * math.sqrt(2))
@@ -92,3 +97,8 @@ class PhiAccrual:
             return max(0.0, -math.log10(0.5 * math.erfc(x)))
         tail = 1 - 1 / (2 * x * x)
         return x * x / math.log(10) + math.log10(2 * x * math.sqrt(math.pi) / tail)
+
+
+def deviations_of(phi: float) -> float:
+    """Return after how many standard deviations beyond the usual a silence has that φ."""
+    return -NormalDist().inv_cdf(10.0**-phi)

@@ -62,8 +62,16 @@ class DetectionConfig:
                 raise InvalidConfiguration(
                     f"{name} must be from {least} to {most}, not {getattr(self, name)}"
                 )
-        if self.phi <= 0 or self.spread < 1 or self.suspicion < 1 or self.patience < 1 or self.forget_s < 0:
-            raise InvalidConfiguration(f"phi > 0, spread, suspicion and patience >= 1 must hold: not {self}")
+        if (
+            not 0.5 <= self.phi <= 100
+            or self.spread < 1
+            or self.suspicion < 1
+            or self.patience < 1
+            or self.forget_s < 0
+        ):
+            raise InvalidConfiguration(
+                f"0.5 <= phi <= 100, spread, suspicion and patience >= 1 must hold: not {self}"
+            )
 
     @classmethod
     def every(cls, period_s: float) -> DetectionConfig:

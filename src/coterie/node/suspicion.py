@@ -81,12 +81,12 @@ class Advice:
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._period_s = core.config.gossip_s
+        self._period_s = 2 * core.config.gossip_s
         self._silent = ""
         """Who gave no answer the last time."""
 
     async def follow(self) -> None:
-        """Ask in each period, for ever."""
+        """Ask in every other period of the nodes, for ever."""
         while True:
             await asyncio.sleep(self._period_s)
             with suppress(CoterieError, Failure):
@@ -107,7 +107,7 @@ class Advice:
         self._silent, method = asked.id, SYSTEM.methods["suspects"]
         body = method.arguments.encode(method.arguments.type())
         channel = core.channels.get(asked.address)
-        reply = await channel.request(method.target, body, timeout_s=self._period_s)
+        reply = await channel.request(method.target, body, timeout_s=self._period_s / 2)
         suspects: list[str] = msgspec.msgpack.decode(reply, type=list[str])
         self._silent = ""
         core.directory.suspect(frozenset(suspects))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
-from detection_place import eventually, open_place
+from detection_place import Place, eventually, open_place
 
 from coterie.node.core import Core
 
@@ -17,6 +18,12 @@ def wires() -> pytest.MarkDecorator:
 def suspected(core: Core) -> set[str]:
     found: set[str] = {each.node for each in core.directory.endpoints("Where") if each.suspected}
     return found
+
+
+def samples(place: Place, name: str) -> dict[tuple[str, ...], Any]:
+    """Return what the node "a" has counted under a name."""
+    (family,) = [family for family in place.nodes["a"].collect() if family.name == name]
+    return {sample.labels: sample.value for sample in family.samples}
 
 
 @wires()
@@ -104,11 +111,10 @@ async def test_status_and_metrics_show_it() -> None:
     async with open_place("a", "b", "c") as place:
         dead = await place.kill("c")
         await eventually(lambda: dead.id in place.suspects("a"))
-        families = {family.name: family for family in place.nodes["a"].collect()}
-        (sample,) = families["coterie_detection_suspected"].samples
-        assert sample.value == 1
-        kinds = {sample.labels for sample in families["coterie_detection_messages_total"].samples}
-        assert {("beat", "out"), ("beat", "in"), ("ping", "out"), ("ack", "in")} <= kinds
+        wanted = {("beat", "out"), ("beat", "in"), ("ping", "out"), ("ack", "in")}
+        await eventually(lambda: wanted <= samples(place, "coterie_detection_messages_total").keys())
+        assert samples(place, "coterie_detection_suspected") == {(): 1}
+        await eventually(lambda: place.nodes["a"].facts().gossip.loads)  # type: ignore[union-attr]
         gossip = place.nodes["a"].facts().gossip
         assert gossip is not None
         assert set(gossip.loads) >= {place.nodes["b"].id}
@@ -116,9 +122,6 @@ async def test_status_and_metrics_show_it() -> None:
 
 async def test_garbage_is_counted_and_harms_nothing() -> None:
     async with open_place("a", "b") as place:
-        node = place.nodes["a"]
         for body in (b"", b"\xc1", b"\x90", b"x" * 1000):
-            node._on_datagram(body, "somebody")
-        families = {family.name: family for family in node.collect()}
-        counted = {s.labels: s.value for s in families["coterie_detection_messages_total"].samples}
-        assert counted["unreadable", "in"] == 4
+            place.nodes["a"]._on_datagram(body, "somebody")
+        assert samples(place, "coterie_detection_messages_total")["unreadable", "in"] == 4
