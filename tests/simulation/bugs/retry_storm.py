@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import socket
 from typing import Any
 
 from bug_kit import me, weather
@@ -89,16 +90,18 @@ class Client(asyncio.DatagramProtocol):
     async def request(self, transport: asyncio.DatagramTransport, name: str, made_at_s: float) -> None:
         self.answered[made_at_s] = False
         self.budget.request()
+        loop = asyncio.get_running_loop()
         for attempt in range(ATTEMPTS):
             if attempt and not self.budget.may_retry():
                 return
             data = f"{name}/{attempt}".encode()
-            answer = self.pending[data] = asyncio.get_running_loop().create_future()
-            transport.sendto(data)
+            answer = self.pending[data] = loop.create_future()
             try:
                 async with asyncio.timeout(TIMEOUT_S):
+                    found = await loop.getaddrinfo("server", 53, type=socket.SOCK_DGRAM)
+                    transport.sendto(data, found[0][4])
                     await answer
-            except TimeoutError:
+            except OSError:  # TimeoutError is one.
                 continue
             finally:
                 del self.pending[data]
@@ -109,18 +112,10 @@ class Client(asyncio.DatagramProtocol):
 async def play(world: World, budget: Unlimited) -> None:
     answered: dict[float, bool] = {}
 
-    async def connect() -> tuple[asyncio.DatagramTransport, Client]:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                return await loop.create_datagram_endpoint(
-                    lambda: Client(budget, answered), remote_addr=("server", 53)
-                )
-            except OSError:  # No name server answers.
-                await asyncio.sleep(0.5)
-
     async def ask_for_ever() -> None:
-        transport, client = await connect()
+        transport, client = await asyncio.get_running_loop().create_datagram_endpoint(
+            lambda: Client(budget, answered), local_addr=("0.0.0.0", 0)
+        )
         async with asyncio.TaskGroup() as requests:
             for number in itertools.count():
                 requests.create_task(client.request(transport, f"{me()}/{number}", world.time))
