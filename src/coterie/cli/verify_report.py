@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from .output import console, print_json, print_table
+from .output import console, echo, print_json, print_table
 
 if TYPE_CHECKING:
     from ..verify import Judgement, Report, Run, VerifyConfig
@@ -50,6 +50,7 @@ class TextReport:
     def __init__(self, config: VerifyConfig) -> None:
         self._config = config
         self.command: str = _command(config)
+        self._told = False
         self._bar: Any = None
         self._task: Any = None
 
@@ -73,6 +74,11 @@ class TextReport:
     def step(self, run: Run | None) -> None:
         if run is None:
             return
+        if run.crews and not self._told:
+            self._told = True
+            if not console().is_terminal:
+                what = f"{run.system.name} {run.system.version}".strip()
+                echo(f"{what}: {self._config.time_s:g} s of work; Ctrl-C judges what there is", err=True)
         counts = run.counts
         current = None if run.nemesis is None else run.nemesis.current
         facts = f"{counts['ok']:,} ok, {counts['failed']:,} failed, {counts['unknown']:,} unknown"

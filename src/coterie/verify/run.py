@@ -200,7 +200,8 @@ class Run:
         async def one(user: User) -> None:
             before = user.counts["ok"]
             rng = random_for(config.seed, crew.workload.name, user.index, "recovery")
-            actions = crew.workload.actions(rng, user.index + config.clients)
+            plan = crew.workload.returning or crew.workload.actions
+            actions = plan(rng, user.index + config.clients)
             while user.counts["ok"] == before and not self.interrupted:
                 action = next(actions)
                 crew.used.append(action)

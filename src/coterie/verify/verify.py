@@ -37,9 +37,10 @@ async def verify(
         LabError: the system does not start.
         Unavailable: it cannot be opened.
     """
+    under_test = system or system_for(config)
     if opener is None:
         opener = _raw(config) if config.raw else open_port
-    async with system or system_for(config) as up:
+    async with under_test as up:
         run = Run(config, up, opener)
         if watch is not None:
             watch(run)

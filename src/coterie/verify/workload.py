@@ -54,6 +54,9 @@ class Workload:
     promises: tuple[Promise, ...]
     """The strongest comes first: where it is kept, so are the ones after it."""
 
+    returning: Callable[[random.Random, int], Iterator[Action]] | None = None
+    """What a client does to show that it works again, if it is not the same as before."""
+
     marks: Callable[[Sequence[Action]], list[Action]] = lambda _used: []
     """What one client does before all others read for the last time."""
 

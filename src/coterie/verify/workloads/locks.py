@@ -27,6 +27,11 @@ def _actions(rng: random.Random, client: int) -> Iterator[Action]:
         yield Action("hold", rng.choice(_KEYS), {"writes": rng.randint(1, 3), "dawdles": dawdles})
 
 
+def _returning(rng: random.Random, client: int) -> Iterator[Action]:
+    for action in _actions(rng, client):
+        yield Action("hold", action.key, {"writes": 1, "dawdles": False})
+
+
 def _closing(_used: Sequence[Action]) -> list[Action]:
     return []
 
@@ -67,6 +72,7 @@ LOCK = Workload(
     summary="locks on leases; what they guard is written with the token as a fence",
     actions=_actions,
     closing=_closing,
+    returning=_returning,
     user=_LockUser,
     promises=(
         Promise(

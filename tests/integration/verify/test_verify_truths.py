@@ -1,0 +1,68 @@
+"""What is known of engines is found again, and is told as what nobody promised."""
+
+from __future__ import annotations
+
+import pytest
+
+from coterie.verify import Judgement, Report, Standing, VerifyConfig, verify
+
+pytestmark = pytest.mark.slow
+
+
+async def run(engine: str, workload: str, **options: object) -> Report:
+    chosen = {"seed": 5, **options}
+    config = VerifyConfig(engine=engine, workloads=(workload,), **chosen)  # type: ignore[arg-type]
+    return await verify(config)
+
+
+def of(report: Report, promise: str) -> Judgement:
+    return next(j for j in report.judgements if j.promise.name == promise)
+
+
+async def test_repeatable_read_lets_write_skew_through() -> None:
+    report = await run(
+        "postgres",
+        "append",
+        members=1,
+        faults=(),
+        raw=True,
+        isolation="repeatable read",
+        time_s=3,
+        rate_per_s=60,
+    )
+    skew = of(report, "serializable")
+    assert (skew.standing, skew.verdict.anomaly) == (Standing.OBSERVED, "G2")
+    assert "write skew" in skew.why_not
+    assert of(report, "snapshot isolation").standing is Standing.KEPT
+    assert (report.exit_code(), report.exit_code(strict=True)) == (0, 1)
+
+
+async def test_redis_loses_acknowledged_writes_when_a_replica_is_promoted() -> None:
+    report = await run("redis", "set", faults=("failover",), time_s=4, rate_per_s=30)
+    assert [done.kind for done in report.faults][:1] == ["failover"]
+    lost = of(report, "no element lost")
+    assert lost.standing is Standing.OBSERVED
+    assert lost.verdict.anomaly in {"vanished-element", "lost-element", "stale-read"}
+    assert lost.why_not.startswith("failover: writes outlive power loss here")
+    assert "promoting a replica loses acknowledged writes" in " ".join(report.terms.notes)
+    assert (report.exit_code(), report.exit_code(strict=True)) == (0, 1)
+
+
+@pytest.mark.parametrize("raw", [True, False], ids=["plain", "fenced"])
+async def test_a_lock_of_etcd_needs_its_fence(raw: bool) -> None:
+    report = await run("etcd", "lock", members=1, faults=(), raw=raw, time_s=4, rate_per_s=30)
+    assert of(report, "one holder at a time").standing is Standing.OBSERVED
+    former = of(report, "no write of a former holder")
+    if raw:
+        assert (former.standing, former.verdict.anomaly) == (Standing.OBSERVED, "stale-write")
+    else:
+        assert former.standing is Standing.KEPT
+
+
+async def test_direct_get_reads_from_replicas_that_lag() -> None:
+    # In this plan members are cut off from the others and not from their clients.
+    report = await run("nats", "register", faults=("partition",), raw=True, time_s=5, rate_per_s=40, seed=123)
+    assert {done.cut for done in report.faults} == {"alone"}
+    stale = of(report, "linearizable")
+    assert stale.standing is Standing.OBSERVED
+    assert "Direct Get" in stale.why_not
