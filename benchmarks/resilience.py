@@ -2,10 +2,11 @@
 
     python -m benchmarks.resilience [--quick] [--json]
 
-The first part is what each way to survive adds to `await nothing()`, the bare call taken off. `coterie` is
-a `Guard` with the default policy: a deadline, repeats within a budget, a breaker. The others do one of
-these, or, as is usually done, two: a decorator that repeats around a breaker. None of them has a deadline
-or a budget.
+The first part is what each way to survive adds to `await nothing()`, the bare call taken off, and to a call
+that waits for one turn of the loop, as every real one does: then a deadline costs a timer. `coterie` is a
+`Guard` with the default policy: a deadline, repeats within a budget, a breaker. The others do one of these,
+or, as is usually done, two: a decorator that repeats around a breaker. None of them has a deadline or a
+budget.
 
 The second part is calls between two processes with 64 in flight, under the default policy and under
 `Policy.none()`: processor time of both ends a call, which depends on nothing but the work, and calls a
@@ -20,7 +21,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -44,6 +45,11 @@ Nothing = Callable[[], Coroutine[Any, Any, None]]
 
 async def nothing() -> None:
     """Do nothing."""
+
+
+async def waits() -> None:
+    """Wait for one turn of the loop."""
+    await asyncio.sleep(0)
 
 
 def with_coterie(function: Nothing) -> Nothing:
@@ -118,9 +124,8 @@ WRAPPERS: dict[str, Callable[[Nothing], Nothing]] = {
 }
 
 
-def wrapped(name: str) -> Nothing:
-    """Return `nothing` under what `name` says, from the outside in."""
-    function: Nothing = nothing
+def wrapped(name: str, function: Nothing = nothing) -> Nothing:
+    """Return `function` under what `name` says, from the outside in."""
     for each in reversed(name.split(" + ")):
         function = WRAPPERS[each](function)
     return function
@@ -133,21 +138,29 @@ async def _took_ns(function: Nothing, calls: int) -> float:
     return (time.perf_counter_ns() - began) / calls
 
 
-async def _overhead_us(function: Nothing, calls: int) -> Sample:
+async def _overhead_us(function: Nothing, calls: int, bare_call: Nothing = nothing) -> Sample:
     await _took_ns(function, calls // 10)
-    bare = await _took_ns(nothing, calls)
+    bare = await _took_ns(bare_call, calls)
     return Sample((await _took_ns(function, calls) - bare) / 1000)
 
 
-def _local(runner: asyncio.Runner, *, rounds: int, calls: int) -> list[Row]:
-    functions = {name: wrapped(name) for name in (*WRAPPERS, *PAIRS)}
+def _local(
+    runner: asyncio.Runner,
+    call: Nothing,
+    names: Iterable[str],
+    goals: Sequence[Goal],
+    *,
+    rounds: int,
+    calls: int,
+) -> list[Row]:
+    functions = {name: wrapped(name, call) for name in names}
 
     def turn(function: Nothing) -> Callable[[], Sample]:
-        return lambda: runner.run(_overhead_us(function, calls))
+        return lambda: runner.run(_overhead_us(function, calls, call))
 
     samples = take_turns({name: turn(function) for name, function in functions.items()}, rounds=rounds)
-    goals = [Goal("coterie", of=pair, at_most=0.2) for pair in CHEAPEST]
-    return compare("added to a local call", samples, unit="µs", goals=goals)
+    part = "added to a local call" if call is nothing else "added to one that waits"
+    return compare(part, samples, unit="µs", goals=goals)
 
 
 class _Caller:
@@ -204,7 +217,9 @@ def run(quick: bool = False) -> list[Row]:
     """Measure what policies add."""
     rounds, calls, seconds = (3, 5_000, 0.5) if quick else (9, 30_000, 1.5)
     with asyncio.Runner(loop_factory=loop_factory) as runner:
-        rows = _local(runner, rounds=rounds, calls=calls)
+        goals = [Goal("coterie", of=pair, at_most=0.2) for pair in CHEAPEST]
+        rows = _local(runner, nothing, (*WRAPPERS, *PAIRS), goals, rounds=rounds, calls=calls)
+        rows += _local(runner, waits, ("coterie", *CHEAPEST), (), rounds=rounds, calls=calls)
     return rows + _remote(rounds=rounds, seconds=seconds)
 
 
