@@ -21,6 +21,7 @@ from coterie import errors
 from coterie.engines.etcd import guarantees as etcd
 from coterie.engines.memory import MemoryNetwork
 from coterie.engines.memory import open_engine as open_memory
+from coterie.engines.nats import guarantees as nats
 from coterie.engines.postgres import schema as postgres
 from coterie.engines.redis import guarantees as redis_guarantees
 from coterie.engines.sqlite import open_engine as open_sqlite
@@ -76,6 +77,9 @@ def servers() -> list[tuple[str, tuple[StoreGuarantees | None, LogGuarantees | N
     """Return what engines promise that need a server, by the settings that decide it."""
     standbys = postgres.Settings(synchronous_standby_names="ANY 1 (a, b)")
     return [
+        ("`nats:` with three replicas that sync always", nats.guarantees(replicas=3, synced=True)),
+        ("`nats:` with one server that syncs always", nats.guarantees(replicas=1, synced=True)),
+        ("`nats:` where that cannot be seen", nats.guarantees(replicas=3, synced=False)),
         ("`etcd:` with three members or more", (etcd.guarantees(3), None)),
         ("`etcd:` with one member", (etcd.guarantees(1), None)),
         ("`postgresql:`", postgresql(postgres.Settings())),

@@ -27,12 +27,20 @@ GROUP = "coterie.engines"
 KEEPERS: Mapping[Durability, tuple[str, ...]] = {
     Durability.PROCESS_CRASH: (
         "sqlite",
+        "nats",
         "etcd",
         "postgresql",
         "redis or valkey with appendfsync always or no",
     ),
-    Durability.POWER_LOSS: ("sqlite", "etcd", "postgresql", "redis or valkey with appendfsync always"),
+    Durability.POWER_LOSS: (
+        "sqlite",
+        "nats whose servers sync always",
+        "etcd",
+        "postgresql",
+        "redis or valkey with appendfsync always",
+    ),
     Durability.MACHINE_LOSS: (
+        "nats with three replicas that sync always",
         "etcd with three members",
         "postgresql with a majority of synchronous standbys",
     ),

@@ -163,5 +163,5 @@ async def test_an_app_that_declares_more_than_the_server_keeps_does_not_start() 
                 text = str(refused.value)
                 assert "the map 'ledger' of the app 'bank' needs writes that outlive power loss" in text
                 assert "'redis' outlive only none" in text
-                assert "engines that give it: sqlite, etcd" in text
+                assert "engines that give it: sqlite, nats" in text
             await node.close()

@@ -41,7 +41,7 @@ async def test_an_app_is_not_started_on_an_engine_that_cannot_keep_its_promises(
     app = App("a")
     app.map("ledger", int, durability=Durability.POWER_LOSS)
     store = MemoryStore(clock=SystemClock())
-    with pytest.raises(Unsupported, match=r"'ledger'.*outlive power loss.*'memory'.*give it: sqlite, etcd"):
+    with pytest.raises(Unsupported, match=r"'ledger'.*outlive power loss.*'memory'.*give it: sqlite, nats"):
         check_guarantees(app, store)
     await store.close()
 
