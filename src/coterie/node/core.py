@@ -129,7 +129,7 @@ class Core:
         for limit in self.app.rate_limits.values():
             prefix = f"{self.app.name}/rate/{limit.name}/"
             self.bindings[limit] = RateBinding(
-                limit, store=store, prefix=prefix, clock=self.ports.clock, listener=self._on_policy
+                limit, store=store, prefix=prefix, clock=self.ports.clock, listener=self.on_policy
             )
         specs = {**self.app.clients, **self.app.services}
         policies = Policies(app=self.app.policy, overrides=self.config.policy)
@@ -175,7 +175,7 @@ class Core:
             timeout_s=self.calls.timeout_s,
             new_balancer=lambda: _at_home(copy.deepcopy(client.balancer), self.config.zone),
             key=client.key,
-            listener=self._on_policy,
+            listener=self.on_policy,
             attempts=bool(self.app.policy_listeners),
         )
         return ServiceBinding(
@@ -190,7 +190,8 @@ class Core:
             ledger=self.ledger,
         )
 
-    def _on_policy(self, event: PolicyEvent) -> None:
+    def on_policy(self, event: PolicyEvent) -> None:
+        """Count what a policy did, and tell who listens."""
         if event.kind is not PolicyEventKind.ATTEMPT:
             self.policy_events.add((event.name, event.kind.value))
         for listener in self.app.policy_listeners:

@@ -134,6 +134,7 @@ class Node:
             errors=self.app.errors,
             clock=ports.clock,
             ledger=core.ledger,
+            listener=core.on_policy,
         )
         handlers = dataclasses.replace(self._dispatcher.handlers(), datagram=self._on_datagram)
         self._listener = await ports.wire.listen(self.config.listen, handlers)

@@ -17,7 +17,7 @@ from ..context import CURRENT, Call, Metadata
 from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, NotFound, Overloaded
 from ..ports.clock import Clock
 from ..ports.wire import Handlers, Request
-from ..resilience import Limiter
+from ..resilience import Limiter, Listener, PolicyEvent, PolicyEventKind
 from ..telemetry import LATENCY_BUCKETS_S, Distribution, Family, Sample
 from .binding import judge_outcome
 from .ledger import ReplyLedger
@@ -106,20 +106,22 @@ class Dispatcher:
         errors: ErrorRegistry,
         clock: Clock | None = None,
         ledger: ReplyLedger | None = None,
+        listener: Listener | None = None,
     ) -> None:
         self._node = node
         self._bindings = bindings
         self._errors = errors
         self._ledger = ledger
+        self._listener = listener
         self._loop_time = asyncio.get_running_loop().time
         self._time = self._loop_time if clock is None else clock.monotonic
-        limiters = {
+        self._limiters = {
             spec.name: Limiter(spec.limit, spec.queue, name=f"{spec.name} on {node}")
             for spec in specs.values()
             if spec.limit is not None
         }
         self._methods = {
-            method.target: _Hosted(method, instances[spec.name], limiters.get(spec.name))
+            method.target: _Hosted(method, instances[spec.name], self._limiters.get(spec.name))
             for spec in specs.values()
             for method in spec.methods.values()
         }
@@ -266,6 +268,8 @@ class Dispatcher:
             if isinstance(error, Overloaded) and error.retry_after_s is None:
                 error.retry_after_s = _COME_BACK_S
             self._count(hosted.statistics, error)
+            if self._listener is not None and isinstance(error, Overloaded):
+                self._listener(PolicyEvent(PolicyEventKind.SHED, hosted.spec.target))
             raise
 
     def _leave(
@@ -328,7 +332,7 @@ class Dispatcher:
         statistics.failures[code] = statistics.failures.get(code, 0) + 1
 
     def collect(self) -> Iterable[Family]:
-        """Return calls, failures, latency and calls under way, by method."""
+        """Return calls, failures, latency and calls under way by method, and limits by service."""
         public = [(name, h.statistics) for name, h in self._methods.items() if not name.startswith("_")]
         yield Family(
             name="coterie_calls_failed_total",
@@ -352,4 +356,20 @@ class Dispatcher:
             samples=tuple(
                 Sample((n,), Distribution(LATENCY_BUCKETS_S, tuple(s.counts), s.seconds)) for n, s in public
             ),
+        )
+        if not self._limiters:
+            return
+        yield Family(
+            name="coterie_service_limit",
+            kind="gauge",
+            help="How many calls to a service this node answers at once; learned, if it is adaptive.",
+            labels=("service",),
+            samples=tuple(Sample((name,), each.state.limit) for name, each in self._limiters.items()),
+        )
+        yield Family(
+            name="coterie_service_waiting",
+            kind="gauge",
+            help="Calls that wait for the limit of their service.",
+            labels=("service",),
+            samples=tuple(Sample((name,), each.waiting) for name, each in self._limiters.items()),
         )

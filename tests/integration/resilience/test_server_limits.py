@@ -116,6 +116,11 @@ async def test_nobody_waits_where_there_is_no_queue() -> None:
         await eventually(lambda: site.order)
         with pytest.raises(Overloaded, match="1 calls under way and 0 waiting"):
             await work.usual("second")
+        node = cluster.nodes[0]
+        shown = {family.name: family.samples for family in node.collect()}
+        assert [each.value for each in shown["coterie_service_limit"]] == [1]
+        assert [each.value for each in shown["coterie_service_waiting"]] == [0]
+        assert [each.labels for each in shown["coterie_policy_events_total"]] == [("Work.usual", "shed")]
         site.gate.set()
         await first
     with pytest.raises(InvalidConfiguration, match="a queue and no limit"):
