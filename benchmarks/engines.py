@@ -137,7 +137,7 @@ def turn(runner: asyncio.Runner, in_flight: int, seconds: float, act: Act) -> Ca
 
 def measure(runner: asyncio.Runner, name: str, url: str, in_flight: int, *, quick: bool) -> list[Row]:
     """Measure one engine with so many in flight."""
-    rounds, seconds = (3, 0.4) if quick else (7, 1.0)
+    rounds, seconds = (3, 0.4) if quick else (5, 0.7)
     peer = KINDS[name].peer()
     engine = runner.run(open_engine(url, clock=SystemClock(), entropy=SystemEntropy()))
     try:
