@@ -46,7 +46,9 @@ class Crew:
 class Run:
     """One run on a system that is up. `phase` and the counts may be looked at while it goes on."""
 
-    def __init__(self, config: VerifyConfig, system: System, opener: Open) -> None:
+    def __init__(
+        self, config: VerifyConfig, system: System, opener: Open, plan: Sequence[Fault] | None = None
+    ) -> None:
         self.config: VerifyConfig = config
         self.system: System = system
         self.phase: str = "starting"
@@ -61,7 +63,7 @@ class Run:
         self._clock = SystemClock()  # the loop's own clock may go by milliseconds
         self._begun_s = self._clock.monotonic()
         self._stop = asyncio.Event()
-        self.plan: tuple[Fault, ...] = self._plan()
+        self.plan: tuple[Fault, ...] = self._plan() if plan is None else tuple(plan)
         victim = system.victim
         self.nemesis: Nemesis | None = Nemesis(victim, self.plan, self.now) if victim is not None else None
         prefix = f"verify/{SystemEntropy().identifier()}"

@@ -10,6 +10,7 @@ from ..history import History, Operation, write_history
 from .config import VerifyConfig
 from .judge import Judgement, judge, judge_progress
 from .nemesis import Done
+from .plan import Fault
 from .report import Part, Report
 from .run import Crew, Run
 from .session import Open, open_port
@@ -24,13 +25,15 @@ async def verify(
     *,
     system: System | None = None,
     opener: Open | None = None,
+    plan: Sequence[Fault] | None = None,
     histories: Callable[[str], Path] | None = None,
     watch: Callable[[Run], None] | None = None,
 ) -> Report:
     """Run and judge; everything that was started has ended when it returns or raises.
 
-    `system` and `opener` replace what `config` names, for tests of one's own. `histories` says where
-    the history of a workload is kept. `watch` is given the run as soon as there is one.
+    `system` and `opener` replace what `config` names, and `plan` the faults that follow from its seed, for
+    tests of one's own. `histories` says where the history of a workload is kept. `watch` is given the run
+    as soon as there is one.
 
     Raises:
         InvalidArgument: the configuration names what there is not.
@@ -41,7 +44,7 @@ async def verify(
     if opener is None:
         opener = _raw(config) if config.raw else open_port
     async with under_test as up:
-        run = Run(config, up, opener)
+        run = Run(config, up, opener, plan)
         if watch is not None:
             watch(run)
         await run.carry_out()
