@@ -31,7 +31,7 @@ from .errors import (
     Unavailable,
 )
 from .resilience import Hedge, Policy, Retry, deadline, idempotency_key
-from .services import idempotent, policy, priority
+from .services import Replicated, idempotent, policy, priority, quorum
 from .state import Item, MapChange, StrongMap, Transaction
 
 __all__ = [
@@ -53,6 +53,7 @@ __all__ = [
     "Policy",
     "RateLimited",
     "RemoteError",
+    "Replicated",
     "Retry",
     "StrongMap",
     "Transaction",
@@ -62,6 +63,7 @@ __all__ = [
     "idempotent",
     "policy",
     "priority",
+    "quorum",
 ]
 
 __version__ = "0.1.0.dev0"

@@ -9,8 +9,9 @@ await shop.buy(order)                                  # in process if it is hos
 """
 
 from ._plans import Plans
+from ._quorum import Quorum, Replicated
 from .binding import CallConfig, Channels, Directory, Endpoint, ServiceBinding
-from .client import ClientSpec, make_client
+from .client import ClientSpec, make_client, quorum
 from .dispatch import Dispatcher, MethodStatistics
 from .ledger import ReplyLedger
 from .policies import Effective, Policies, idempotent, policy, priority
@@ -31,6 +32,8 @@ __all__ = [
     "ParameterSpec",
     "Plans",
     "Policies",
+    "Quorum",
+    "Replicated",
     "ReplyLedger",
     "ServiceBinding",
     "ServiceSpec",
@@ -39,4 +42,5 @@ __all__ = [
     "make_client",
     "policy",
     "priority",
+    "quorum",
 ]

@@ -200,8 +200,10 @@ class Remote:
         now = self._time()
         took_s = now - began
         if isinstance(error, Failure):
-            if error.code in _FAULTS:
-                plan.router.failed(peer, now, took_s, slow=error.code != Overloaded.code)
+            if error.code == Overloaded.code:
+                plan.router.refused(peer, now, took_s)
+            elif error.code in _FAULTS:
+                plan.router.failed(peer, now, took_s)
             else:
                 plan.router.succeeded(peer, now, took_s)  # What the program declares is an answer.
         elif isinstance(error, Unavailable) or (isinstance(error, DeadlineExceeded) and timeout_s >= FAIR_S):
@@ -284,6 +286,52 @@ class Remote:
                     await self._directory.wait_changed()
             except TimeoutError:
                 continue
+
+    async def several(self, call: Pending, count: int) -> list[Peer]:
+        """Return `count` different endpoints, the best first, and wait for them while there is hope.
+
+        Raises `Unavailable`, not applied, when there are not so many.
+        """
+        router = call.plan.router
+        while True:
+            now = self._time()
+            endpoints = self._directory.endpoints(self._service)
+            if endpoints is not router.seen:
+                router.update(endpoints, now)
+            chosen: list[Peer] = []
+            while len(chosen) < count:
+                tried = [peer.address for peer in chosen]
+                peer = router.choose(tried, now=now, chance=self._entropy.random(), key=call.key)
+                if peer is None:
+                    break
+                chosen.append(peer)
+            if len(chosen) == count:
+                return chosen
+            if now >= call.until:
+                raise Unavailable(
+                    f"{len(chosen)} nodes offer {self._service}, and {count} are to be asked",
+                    hint="start more, or ask fewer",
+                    outcome=Outcome.NOT_APPLIED,
+                )
+            try:
+                async with asyncio.timeout(min(0.25, call.until - now)):
+                    await self._directory.wait_changed()
+            except TimeoutError:
+                continue
+
+    async def attempt_once(self, call: Pending, peer: Peer) -> Any:
+        """Make one attempt at an endpoint, and return the body of the reply."""
+        timeout_s = min(call.deadline - self._time(), call.plan.attempt_timeout_s)
+        return await self._attempt(call, peer, call.metadata, timeout_s)
+
+    def error_of(self, failure: Failure) -> Exception:
+        """Return the error that the other end has sent."""
+        return self._errors.from_failure(failure)
+
+    @staticmethod
+    def is_answer(failure: Failure) -> bool:
+        """Return whether it is the program's answer, and no trouble of the endpoint."""
+        return _is_answer(failure)
 
     def _nobody(self, endpoints: Sequence[Endpoint]) -> Unavailable:
         if endpoints:

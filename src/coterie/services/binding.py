@@ -19,6 +19,7 @@ from ..resilience import Policy
 from ..resilience.stepping import within
 from ._channels import CallConfig, Channels, Directory
 from ._plans import MethodPlan, Plans, too_late
+from ._quorum import Quorum, ask_quorum
 from ._remote import FAIR_S, Pending, Remote
 from ._routing import Endpoint
 from .ledger import ReplyLedger
@@ -120,6 +121,31 @@ class ServiceBinding:
         if pause_s:
             await asyncio.sleep(pause_s)
         return await self._remote.run(pending)
+
+    async def quorum(
+        self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call, quorum: Quorum
+    ) -> Any:
+        """Call `method` on several nodes, this one like any other, and return what enough agree on."""
+        quorum.check(method)
+        now, plan = self._time(), self._plans[method.name]
+        deadline = now + plan.timeout_s if here.deadline is None else min(here.deadline, now + plan.timeout_s)
+        if deadline <= now:
+            raise too_late(method, Outcome.NOT_APPLIED)
+        body, key = method.encode_call(args, kwargs), plan.key(args, kwargs)
+        pending = self._pending(plan, body, _outgoing(here), deadline, key)
+        if plan.gates is None:
+            return await ask_quorum(self._remote, pending, quorum)
+        await plan.gates.enter(now, deadline)
+        began, took_s, failure = self._time(), None, None
+        try:
+            result = await ask_quorum(self._remote, pending, quorum)
+            took_s = self._time() - began
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            plan.gates.leave(took_s, failure)
+        return result
 
     def _pending(
         self, plan: MethodPlan, body: bytes, metadata: Metadata | None, deadline: float, key: str | None

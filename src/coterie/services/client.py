@@ -6,15 +6,19 @@ import functools
 import inspect
 from collections.abc import AsyncGenerator, Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from ..context import current
-from ..errors import InvalidConfiguration, NotRunning
+from ..errors import InvalidArgument, InvalidConfiguration, NotRunning
 from ..resilience import Balancer, Policy
+from ._quorum import Quorum
 from .binding import ServiceBinding
 from .spec import MethodSpec, ServiceSpec
 
-__all__ = ["ClientSpec", "make_client"]
+__all__ = ["ClientSpec", "make_client", "quorum"]
+
+S = TypeVar("S")
+_HOOK = "__coterie_quorum__"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -41,14 +45,59 @@ class ClientSpec:
 def make_client(spec: ServiceSpec, client: ClientSpec | None = None) -> Any:
     """Return an object with the public methods of the service, to be typed as the service's class.
 
-    Its calls go by the binding of `client`, or else of the service.
+    Its calls go by the binding of `client`, or else of the service. It has `quorum` as well, unless the
+    service has a method of that name.
     """
     methods = {
         name: (_streaming if method.streaming else _unary)(spec, method, client or spec)
         for name, method in spec.methods.items()
     }
-    cls = type(f"{spec.name}Client", (), {"__slots__": (), "__doc__": spec.doc, **methods})
-    return cls()
+
+    @functools.lru_cache(maxsize=32)
+    def of_quorum(wanted: Quorum) -> Any:
+        voting = {
+            name: _voting(spec, method, client or spec, wanted) for name, method in spec.methods.items()
+        }
+        return _object(spec, voting)
+
+    def quorum_of(self: object, agreeing: int, *, of: int) -> Any:
+        """Return a client whose calls go to `of` nodes and return what the first `agreeing` agree on."""
+        return of_quorum(Quorum(agreeing, of))
+
+    return _object(spec, {"quorum": quorum_of, **methods, _HOOK: quorum_of})
+
+
+def _object(spec: ServiceSpec, methods: dict[str, Any]) -> Any:
+    return type(f"{spec.name}Client", (), {"__slots__": (), "__doc__": spec.doc, **methods})()
+
+
+def quorum(client: S, agreeing: int, *, of: int) -> S:
+    """Return a client, typed as `client`, whose calls go to `of` nodes at once.
+
+    They return what the first `agreeing` nodes agree on, by value, or raise the declared error that they
+    agree on; the others are cancelled. They raise `Conflict`, `Unavailable` or `DeadlineExceeded`, with
+    what each node said. Nothing is repeated, and a method with an effect has it on several nodes.
+    """
+    hook = getattr(client, _HOOK, None)
+    if hook is None:
+        raise InvalidArgument(
+            f"a quorum is asked by a client, not by {client!r}", hint="get one with app.client(Service)"
+        )
+    voting: S = hook(agreeing, of=of)
+    return voting
+
+
+def _voting(spec: ServiceSpec, method: MethodSpec, bound: object, wanted: Quorum) -> Any:
+    def call(self: object, *args: Any, **kwargs: Any) -> Coroutine[Any, Any, Any]:
+        wanted.check(method)
+        here = current()
+        try:
+            binding: ServiceBinding = here.bindings[bound]
+        except KeyError:
+            raise _undeclared(spec) from None
+        return binding.quorum(method, args, kwargs, here, wanted)
+
+    return _dressed(call, spec, method)
 
 
 def _unary(spec: ServiceSpec, method: MethodSpec, bound: object) -> Any:
