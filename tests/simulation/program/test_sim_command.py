@@ -67,6 +67,8 @@ def beginning(line: str) -> str:
     return " ".join(re.sub(r"\d[\d,.]*", "#", line).replace("'", " ").split()[:2])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(180)
 def test_the_commands_of_the_page_do_what_it_says(folder: Path) -> None:
     """In one folder, one after the other, since some use what others leave."""
     commands = shown()
