@@ -32,6 +32,8 @@ _LOOK_S = 0.01
 """Of quick calls that succeed, one in so many seconds is looked at; the others are only counted."""
 _OUTRUN = 2.0
 """An attempt that a hedge has overtaken is believed to take so many times what it was given."""
+_LEAST_S, _REFUSED_S = 0.005, 1.0
+"""What an endpoint that turned calls away is believed to take: twice as long each time, within these."""
 _PANIC = 0.3
 """If a smaller part than this is above suspicion nobody is avoided: the fault is elsewhere, here perhaps."""
 
@@ -152,13 +154,12 @@ class Router:
         peer.quiet_until = now + _LOOK_S if quiet else -math.inf
         peer.peak_s = min(peer.load.latency.seconds, self._slow_s)
 
-    def failed(self, peer: Peer, now: float, took_s: float, *, slow: bool = True) -> None:
+    def failed(self, peer: Peer, now: float, took_s: float) -> None:
         """Count a call that failed, in a way that speaks against the endpoint.
 
-        Unless `slow` is false it counts as a slow one as well, so that others are preferred at once.
+        It counts as a slow one as well, so that others are preferred at once.
         """
-        if slow:
-            self._loads.measured(peer.load, now, took_s, failed=True)
+        self._loads.measured(peer.load, now, took_s, failed=True)
         if peer.breaker is not None:
             self._record(peer, peer.breaker, now, took_s, failed=True)
 
@@ -166,6 +167,17 @@ class Router:
         """Count a call that was given up: all that is known is that it would have taken longer."""
         if took_s > peer.load.latency.seconds:
             self._loads.measured(peer.load, now, took_s, failed=False)
+        if peer.breaker is not None:
+            peer.breaker.forget(now, took_s=took_s)
+
+    def refused(self, peer: Peer, now: float, took_s: float) -> None:
+        """Count a call that the endpoint turned away because it has too much to do.
+
+        Others are preferred, the more the more often it happens. It is not left out for it: it works, and
+        without it the others would have too much to do, so that they would be left out next.
+        """
+        usual_s = max(peer.load.latency.seconds, took_s, _LEAST_S)
+        self._loads.measured(peer.load, now, min(_OUTRUN * usual_s, _REFUSED_S), failed=False)
         if peer.breaker is not None:
             peer.breaker.forget(now, took_s=took_s)
 

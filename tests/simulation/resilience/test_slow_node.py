@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 
 import pytest
 
-from coterie import App, Hedge, Policy, idempotent
+from coterie import App, Hedge, Overloaded, Policy, idempotent
 from coterie.context import current
 from coterie.resilience import Balancer, LeastRequests, PowerOfTwo, RoundRobin
 from coterie.services._routing import Router
@@ -20,8 +21,20 @@ START_S, WARM_S, LAST_S = 5.0, 5.0, 15.0
 PER_S = 200
 
 
-def latencies_s(slow: dict[str, float], *, balancer: Balancer, policy: Policy, seed: int = 1) -> list[float]:
-    """Return what calls took: nodes need 5 to 15 ms, those in `slow` so many times longer."""
+def latencies_s(
+    slow: dict[str, float],
+    *,
+    balancer: Balancer,
+    policy: Policy,
+    full: str = "",
+    calls_of: Counter[str] | None = None,
+    seed: int = 1,
+) -> list[float]:
+    """Return what calls took: nodes need 5 to 15 ms, those in `slow` so many times longer.
+
+    The node `full` turns all calls away. `calls_of` counts what came to each node.
+    """
+    calls_of = Counter() if calls_of is None else calls_of
     app = App("prices", policy=policy)
     took: list[float] = []
 
@@ -29,7 +42,11 @@ def latencies_s(slow: dict[str, float], *, balancer: Balancer, policy: Policy, s
     class Prices:
         @idempotent(by_nature=True)
         async def price(self) -> None:
-            await asyncio.sleep(random.uniform(0.005, 0.015) * slow.get(current().node, 1.0))
+            node = current().node
+            calls_of[node] += 1
+            if node == full:
+                raise Overloaded("there is too much to do", retry_after_s=0.01)
+            await asyncio.sleep(random.uniform(0.005, 0.015) * slow.get(node, 1.0))
 
     async def callers(engine: StandIn) -> None:
         prices = app.client(Prices, balancer=balancer)
@@ -80,6 +97,15 @@ def test_balancers_that_do_not_look_at_latency_cost_more(balancer: Balancer) -> 
     """So the test above can fail."""
     healthy_s = p99(latencies_s(HEALTHY, balancer=balancer, policy=Policy()))
     assert p99(latencies_s(SLOW, balancer=balancer, policy=Policy())) > 5 * healthy_s
+
+
+def test_a_node_that_turns_all_calls_away_gets_few_and_no_caller_notices() -> None:
+    calls_of = Counter[str]()
+    took_s = latencies_s({}, balancer=PowerOfTwo(), policy=Policy(), full="b", calls_of=calls_of)
+    assert calls_of["b"] < 0.02 * calls_of.total(), (
+        "though it would answer at once, and has nothing under way"
+    )
+    assert p99(took_s) < 2 * p99(latencies_s({}, balancer=PowerOfTwo(), policy=Policy()))
 
 
 def test_hedges_that_taught_nothing_would_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
