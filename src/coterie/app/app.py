@@ -9,8 +9,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, ov
 
 from ..coordination import (
     Barrier,
+    Cron,
     Election,
+    Every,
     Instances,
+    Job,
+    JobPolicy,
     LeaderDuty,
     Lease,
     Lock,
@@ -76,6 +80,7 @@ class App:
         self.transactions: list[Transactional[..., Any]] = []
         self.configs: dict[str, Settings[Any]] = {}
         self.leaders: dict[str, LeaderDuty] = {}
+        self.jobs: dict[str, Job] = {}
         self.errors: ErrorRegistry = ErrorRegistry()
         self.workloads: list[Workload] = []
         self.invariants: list[Promise] = []
@@ -142,6 +147,41 @@ class App:
                 raise InvalidConfiguration(f"the app {self.name!r} declares the leader {name!r} twice")
             self.leaders[name] = LeaderDuty(name, function)
             return function
+
+        return declare
+
+    def every(
+        self, seconds: float, *, name: str | None = None, policy: JobPolicy | None = None
+    ) -> Callable[[Callable[..., Awaitable[object]]], Job]:
+        """Run an `async def f()` or `f(tick)` every `seconds`, once in the whole cluster.
+
+        The ticks are the multiples of `seconds` since 1970, so that all nodes mean the same moments.
+        `policy` says what happens to a tick that nobody was there for, that finds another run under way,
+        or whose node died; by default `JobPolicy()`.
+        """
+        return self._job(Every(seconds), name, policy or JobPolicy(grace_s=min(60.0, seconds)))
+
+    def cron(
+        self, expression: str, *, tz: str = "UTC", name: str | None = None, policy: JobPolicy | None = None
+    ) -> Callable[[Callable[..., Awaitable[object]]], Job]:
+        """Run an `async def f()` or `f(tick)` as `"0 3 * * *"` says in the time zone `tz`; as `every`.
+
+        `coterie.coordination.cron` says what expressions mean, and what happens when clocks change.
+        """
+        return self._job(Cron(expression, tz), name, policy or JobPolicy())
+
+    def _job(
+        self, schedule: Every | Cron, name: str | None, policy: JobPolicy
+    ) -> Callable[[Callable[..., Awaitable[object]]], Job]:
+        def declare(function: Callable[..., Awaitable[object]]) -> Job:
+            job = Job(name or str(getattr(function, "__name__", "")), function, schedule, policy)
+            if job.name in self.jobs:
+                raise InvalidConfiguration(
+                    f"the app {self.name!r} has two scheduled functions called {job.name!r}",
+                    hint="give one of them another name=",
+                )
+            self.jobs[job.name] = job
+            return job
 
         return declare
 

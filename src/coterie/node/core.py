@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 from ..context import Call
-from ..coordination import Coordination, CoordinationConfig, Duties, Instance, Instances
+from ..coordination import Coordination, CoordinationConfig, Duties, Instance, Instances, JobRunner
 from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
 from ..resilience import Balancer, Local, PolicyEvent, PolicyEventKind, RateBinding
@@ -160,10 +160,13 @@ class Core:
             followers.run(feed.follow(), f"coterie-config-{settings.name}")
 
     def start_duties(self) -> None:
-        """Campaign for what a leader does, in the context of the node."""
+        """Campaign for what a leader does, and run what is scheduled, in the context of the node."""
+        assert self.coordination is not None  # noqa: S101 - after `bind` only
         self.duties = Duties(self.ports.entropy)
         self.stack.push_async_callback(self.duties.stop)
         self.duties.start(self.app.leaders.values())
+        for job in self.app.jobs.values():
+            self.duties.run(JobRunner(job, self.coordination).follow(), f"coterie-schedule-{job.name}")
 
     def _binding(
         self, client: ClientSpec, policies: Policies, instances: Mapping[str, object]
