@@ -13,7 +13,7 @@ import click
 
 from ..app import App
 from ..errors import CoterieError, InvalidConfiguration, Outcome, Unavailable
-from ..node import NodeConfig, open_engine
+from ..node import NodeConfig, check_guarantees, open_engine
 from ..node.config import OPTIONS, mask_url
 from ..ports import Scope
 from .board import Board
@@ -150,7 +150,7 @@ class Up:
         children = self._children(urls)
         config = dataclasses.replace(self._config, **urls)
         url = config.store or config.engine_url(self._app.name)
-        await _check_engine(url, len(children))
+        await _check_engine(self._app, url, len(children))
         title = f"{len(children)} nodes of {self._app.name} on {mask_url(url)}"
         board = Board(title, children, as_json=self._as_json)
         try:
@@ -187,7 +187,7 @@ class Up:
                     raise told.exceptions[0]
 
 
-async def _check_engine(url: str, nodes: int) -> None:
+async def _check_engine(app: App, url: str, nodes: int) -> None:
     """Open the engine once, so that what is wrong with it is said once and not by every node."""
     from ..engines.system import SystemClock, SystemEntropy
 
@@ -199,5 +199,7 @@ async def _check_engine(url: str, nodes: int) -> None:
                 f"the engine {engine.name!r} lives within one process, so {nodes} nodes cannot share it",
                 hint="leave --engine out for SQLite, or use --nodes 1",
             )
+        if store is not None:
+            check_guarantees(app, store)
     finally:
         await engine.close()

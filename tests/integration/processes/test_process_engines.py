@@ -86,3 +86,16 @@ def test_names_and_numbers_that_make_no_sense_are_told_at_once(tmp_path: Path) -
     told = command("up", str(SAMPLE), "--members", "3", folder=tmp_path)
     assert told.returncode == 2
     assert "--members is of an engine that is started here" in told.stderr
+
+
+def test_an_app_that_asks_for_more_than_the_engine_keeps_is_refused_once(tmp_path: Path) -> None:
+    program = tmp_path / "bank.py"
+    program.write_text(
+        "from coterie import App\nfrom coterie.ports import Durability\napp = App('bank')\n"
+        "app.map('ledger', int, durability=Durability.MACHINE_LOSS)\n"
+    )
+    told = command("up", str(program), "--engine", "redis", folder=tmp_path)
+    assert told.returncode == 2
+    assert told.stderr.count("the map 'ledger' of the app 'bank' needs writes that outlive machine loss") == 1
+    assert "those of the engine 'redis' outlive only power loss" in told.stderr
+    assert "nats with three replicas that sync always, etcd with three members" in told.stderr

@@ -47,7 +47,8 @@ def test_a_node_that_dies_is_started_again(start: Start) -> None:
     assert up.wait() == 0
     kinds = [(event["event"], event["node"]) for event in up.events]
     for name in nodes:
-        of_node = [kind for kind, node in kinds if node == name]
+        # On a busy machine the program may also print a warning.
+        of_node = [kind for kind, node in kinds if node == name and kind != "output"]
         lives = ["starting", "ready", "died"] if name == "sample-1" else []
         assert of_node == [*lives, "starting", "ready", "draining", "stopped"]
     assert not any(alive(event["pid"]) for event in (again, nodes["sample-2"]))
