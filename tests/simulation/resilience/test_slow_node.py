@@ -12,7 +12,7 @@ from coterie import App, Hedge, Overloaded, Policy, idempotent
 from coterie.context import current
 from coterie.resilience import Balancer, LeastRequests, PowerOfTwo, RoundRobin
 from coterie.services._routing import Router
-from coterie.simulation import World, run
+from coterie.simulation import ProcessFailed, World, run
 from coterie.simulation.nodes import connected, run_node
 from coterie.simulation.standin import StandIn
 
@@ -106,6 +106,13 @@ def test_a_node_that_turns_all_calls_away_gets_few_and_no_caller_notices() -> No
         "though it would answer at once, and has nothing under way"
     )
     assert p99(took_s) < 2 * p99(latencies_s({}, balancer=PowerOfTwo(), policy=Policy()))
+
+
+def test_refusals_that_taught_nothing_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mutant: a node that turns calls away looks as good as any, and its callers' budgets run out."""
+    monkeypatch.setattr(Router, "refused", lambda self, peer, now, took_s: None)
+    with pytest.raises(ProcessFailed):
+        latencies_s({}, balancer=PowerOfTwo(), policy=Policy(), full="b")
 
 
 def test_hedges_that_taught_nothing_would_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
