@@ -59,7 +59,7 @@ class TextReport:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         columns = (
-            TextColumn("{task.description:>20}"),
+            TextColumn("{task.description:<36}"),
             BarColumn(bar_width=24),
             TimeElapsedColumn(),
             TextColumn("{task.fields[facts]}", style="dim"),

@@ -13,6 +13,7 @@ from .workload import Promise, Workload
 __all__ = ["PROGRESS", "Judgement", "Standing", "judge", "judge_progress"]
 
 _NOTHING = "no operation succeeded, so there is nothing to judge"
+_CRASHES = {"kill", "restart"}
 PROGRESS = "works again after the faults"
 
 
@@ -74,8 +75,14 @@ def judge(workload: Workload, history: History, terms: Terms, faults: Collection
     return judgements
 
 
-def judge_progress(workload: str, stuck: Iterable[str], within_s: float) -> Judgement:
-    """Return whether all clients of a workload succeeded again; `stuck` are the processes that did not."""
+def judge_progress(
+    workload: str, stuck: Iterable[str], within_s: float, terms: Terms, faults: Collection[str]
+) -> Judgement:
+    """Return whether all clients of a workload succeeded again; `stuck` are the processes that did not.
+
+    Where a crash takes all data, it takes what the workload was begun with, and nothing is promised.
+    """
+    promise = Promise(name=PROGRESS, model="progress")
     names = sorted(stuck)
     verdict = Verdict(status="ok", model="progress")
     if names:
@@ -84,4 +91,5 @@ def judge_progress(workload: str, stuck: Iterable[str], within_s: float) -> Judg
             "anything"
         )
         verdict = Verdict(status="violated", model="progress", anomaly="no-progress", sentence=sentence)
-    return Judgement(workload=workload, promise=Promise(name=PROGRESS, model="progress"), verdict=verdict)
+    why_not = terms.why_not_durable(workload, _CRASHES & set(faults))
+    return Judgement(workload=workload, promise=promise, verdict=verdict, why_not=why_not)

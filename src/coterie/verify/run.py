@@ -221,7 +221,9 @@ class Run:
         crew.recovered_s = self.now() - begun_s
 
     async def _close_crew(self, crew: Crew) -> None:
-        """Write the last marks, and let every client read everything."""
+        """Write the last marks, and let every client read everything; those who are stuck could not."""
+        if crew.stuck:
+            return
         for mark in crew.workload.marks(crew.used):
             await self._insist(crew.users[0], mark)
         closing = crew.workload.closing(crew.used)

@@ -45,11 +45,18 @@ class Terms:
             return promise.never
         if exception := self.exceptions.get((workload, promise.name)):
             return exception
+        if volatile := self.why_not_durable(workload, faults):
+            return volatile
+        if self.consistency < Consistency.LINEARIZABLE:
+            return f"reads are {self.consistency}, not {Consistency.LINEARIZABLE}"
+        return ""
+
+    def why_not_durable(self, workload: str, faults: Collection[str]) -> str:
+        """Return which of `faults` asks for more than writes outlive; empty if none does."""
         durability = self.log_durability if workload == "log" else self.store_durability
         for fault in sorted(faults):
             needed = _OUTLIVED.get(fault, Durability.NONE)
             if durability < needed:
-                return f"{fault}: writes outlive {durability} here, not {needed}"
-        if self.consistency < Consistency.LINEARIZABLE:
-            return f"reads are {self.consistency}, not {Consistency.LINEARIZABLE}"
+                outlived = durability or "nothing"
+                return f"{fault}: writes outlive {outlived} here, not {needed}"
         return ""

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..history import History, Operation, write_history
 from .config import VerifyConfig
-from .judge import Judgement, judge, judge_progress
+from .judge import judge, judge_progress
 from .nemesis import Done
 from .plan import Fault
 from .report import Part, Report
-from .run import Crew, Run
+from .run import Run
 from .session import Open, open_port
 from .systems import System, system_for
 from .tally import Tally
@@ -74,7 +74,9 @@ def _judge(run: Run, elapsed_s: float, histories: Callable[[str], Path] | None) 
             write_history(path, history)
         judgements = judge(crew.workload, history, run.terms, kinds)
         if not run.interrupted:
-            judgements.append(_progress(run, crew))
+            judgements.append(
+                judge_progress(crew.workload.name, crew.stuck, run.config.recovery_s, run.terms, kinds)
+            )
         parts.append(
             Part(
                 workload=crew.workload,
@@ -100,10 +102,6 @@ def _judge(run: Run, elapsed_s: float, histories: Callable[[str], Path] | None) 
         interrupted=run.interrupted,
         trouble=run.trouble,
     )
-
-
-def _progress(run: Run, crew: Crew) -> Judgement:
-    return judge_progress(crew.workload.name, crew.stuck, run.config.recovery_s)
 
 
 def _with_faults(history: History, faults: Sequence[Done]) -> History:

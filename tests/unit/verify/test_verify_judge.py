@@ -146,10 +146,15 @@ def test_each_exception_names_a_promise_that_there_is() -> None:
 
 
 def test_a_client_that_is_stuck_breaks_the_promise_of_progress() -> None:
-    assert judge_progress("set", [], 30).standing is Standing.KEPT
-    judgement = judge_progress("set", ["set-3", "set-1"], 30)
+    assert judge_progress("set", [], 30, FULL, {"kill"}).standing is Standing.KEPT
+    judgement = judge_progress("set", ["set-3", "set-1"], 30, SYNCED, {"kill", "failover"})
     assert judgement.standing is Standing.BROKEN
     assert "set-1, set-3" in judgement.verdict.sentence
+
+
+def test_who_forgets_all_at_a_crash_need_not_go_on() -> None:
+    assert judge_progress("set", ["set-1"], 30, VOLATILE, {"kill"}).standing is Standing.OBSERVED
+    assert judge_progress("set", ["set-1"], 30, VOLATILE, {"pause"}).standing is Standing.BROKEN
 
 
 def test_nothing_decided_is_not_kept() -> None:

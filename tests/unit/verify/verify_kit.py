@@ -44,7 +44,7 @@ def report(*, lost: bool = False, faults: tuple[Done, ...] = (), interrupted: bo
         workload=workload,
         history=history,
         tally=Tally.of(history.intervals, until_s=5.0, worked_s=4.0),
-        judgements=(*judge(workload, history, TERMS, kinds), judge_progress("set", [], 30)),
+        judgements=(*judge(workload, history, TERMS, kinds), judge_progress("set", [], 30, TERMS, kinds)),
         recovered_s=0.5,
     )
     return Report(
