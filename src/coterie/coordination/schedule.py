@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from ._ticks_machine import Decided, JobPolicy, Record, Run, Wait, decide, finis
 from .coordination import Coordination, bound
 from .cron import Schedule
 from .lease import Lease
+from .session import first_of
 
 __all__ = ["Job", "JobRunner", "Tick"]
 
@@ -242,8 +243,7 @@ class JobRunner:
 
     async def _until(self, seconds: float) -> None:
         """Return after so long, or when there is news."""
-        with suppress(TimeoutError):
-            await asyncio.wait_for(self._news.wait(), seconds)
+        await first_of(self._news, seconds)
 
     def _key(self, run: Run) -> str:
         return f"{self._prefix}alive/{run.tick:.6f}"

@@ -21,13 +21,23 @@ from ..ports.clock import Clock
 from ..ports.store import Check, Commit, Store
 from ._machine import Tenure
 
-__all__ = ["CoordinationConfig", "Session", "Sessions"]
+__all__ = ["CoordinationConfig", "Session", "Sessions", "first_of"]
 
 _log = logging.getLogger("coterie.coordination")
 
 _IDLE_ROUNDS = 10
 """How many renewals in a row with nothing held end a session."""
 _CHECKS = 100
+
+
+async def first_of(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or after so long.
+
+    Not by `asyncio.wait_for`: before Python 3.12 it swallows a cancellation that comes with the event.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -143,8 +153,7 @@ class Session:
         idle = 0
         wait_s = self._tenure.next_renewal_s(self._clock.boottime())
         while not self._ended:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._kick.wait(), wait_s)
+            await first_of(self._kick, wait_s)
             self._kick.clear()
             if not self.usable and not self._members:
                 self.lose("it is given back")
