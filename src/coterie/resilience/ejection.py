@@ -8,7 +8,7 @@ then the fault is elsewhere and the healthy few would be overrun.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..errors import InvalidConfiguration
 from .balance import Target
@@ -19,23 +19,25 @@ __all__ = ["Ejection", "EjectionConfig"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EjectionConfig:
-    """The bounds of ejection."""
+    """How many targets may be left out at once."""
 
-    breaker: BreakerConfig = field(default_factory=BreakerConfig)
     most: float = 0.5
-    """The part of the targets that may be ejected, rounded down: of three targets one, of one none."""
+    """The part of the targets that may be ejected, at most half, rounded down: of three targets one."""
     panic: float = 0.3
     """With a smaller part than this whose breaker is closed, nobody is ejected."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.most < 1 or not 0 <= self.panic <= 1:
-            raise InvalidConfiguration(f"most from 0 to below 1, panic from 0 to 1: not {self}")
+        if not 0 <= self.most <= 0.5 or not 0 <= self.panic <= 1:
+            raise InvalidConfiguration(
+                f"never more than half may be ejected: most from 0 to 0.5, panic from 0 to 1, not {self}"
+            )
 
 
 class Ejection:
     """The breakers of all targets of one service."""
 
-    def __init__(self, config: EjectionConfig | None = None) -> None:
+    def __init__(self, breaker: BreakerConfig | None = None, config: EjectionConfig | None = None) -> None:
+        self._breaker = breaker or BreakerConfig()
         self._config = config or EjectionConfig()
         self._breakers: dict[str, Breaker] = {}
         self.troubled: int = 0
@@ -45,7 +47,7 @@ class Ejection:
         """Return the breaker of a target."""
         breaker = self._breakers.get(address)
         if breaker is None:
-            breaker = self._breakers[address] = Breaker(self._config.breaker)
+            breaker = self._breakers[address] = Breaker(self._breaker)
         return breaker
 
     def retain(self, addresses: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ From the outside in, always in this order:
     limit             more under way than `limit` allows waits in `queue`, or is refused
     retry             failures that may be repeated are, within the budget
     hedge             a slow attempt gets company, from the same budget
-    balance, breaker  each attempt goes to a target that works
+    balance, breaker  each attempt goes to a target that works; `ejection` bounds who is left out
     attempt           one attempt ends by `attempt_timeout_s`
 """
 
@@ -23,6 +23,7 @@ import msgspec
 from ..errors import InvalidConfiguration
 from .breaker import BreakerConfig
 from .budget import Retry
+from .ejection import EjectionConfig
 from .limit import AdaptiveLimitConfig
 from .queue import QueueConfig
 from .rate import Rate
@@ -63,6 +64,8 @@ class Policy:
     retry: Retry | None = field(default_factory=Retry)
     hedge: Hedge | None = None
     breaker: BreakerConfig | None = field(default_factory=BreakerConfig)
+    ejection: EjectionConfig = field(default_factory=EjectionConfig)
+    """How many endpoints may be left out at once because their breakers are open."""
 
     def __post_init__(self) -> None:
         for name in ("timeout_s", "attempt_timeout_s"):

@@ -157,7 +157,7 @@ class Plans:
 
     def _plan(self, method: MethodSpec) -> MethodPlan:
         policy = self._policy_of(method)
-        router = self._share(("breaker", policy.breaker), lambda: self._router(policy))
+        router = self._share(("breaker", policy.breaker, policy.ejection), lambda: self._router(policy))
         plan = MethodPlan(method, policy, router, timeout_s=self._timeout_s)
         if self._listener is not None:
             plan.tell = partial(_tell, self._listener, method.target)
@@ -195,7 +195,7 @@ class Plans:
             def tell(kind: PolicyEventKind, target: str) -> None:
                 listener(PolicyEvent(kind, name, target))
 
-        return Router(policy.breaker, balancer=self._new_balancer(), tell=tell)
+        return Router(policy.breaker, policy.ejection, balancer=self._new_balancer(), tell=tell)
 
     def _share(self, key: Any, make: Callable[[], T]) -> T:
         if key not in self._shared:

@@ -77,13 +77,14 @@ class Router:
     def __init__(
         self,
         breaker: BreakerConfig | None = None,
+        ejection: EjectionConfig | None = None,
         *,
         balancer: Balancer | None = None,
         tell: Callable[[PolicyEventKind, str], None] | None = None,
     ) -> None:
         self._balancer: Balancer = balancer or PowerOfTwo()
         self._slow_s = math.inf if breaker is None else breaker.slow_s
-        self._ejection = None if breaker is None else Ejection(EjectionConfig(breaker=breaker))
+        self._ejection = None if breaker is None else Ejection(breaker, ejection)
         self._loads = Loads()
         self._tell = tell
         self._targets: tuple[Target, ...] = ()

@@ -113,7 +113,7 @@ def broken(ejection: Ejection, count: int, now: float) -> None:
 
 @pytest.mark.parametrize(("failing", "left"), [(0, 5), (1, 4), (2, 3), (3, 3), (4, 5), (5, 5)])
 def test_never_more_than_half_is_ejected_and_none_in_a_panic(failing: int, left: int) -> None:
-    ejection = Ejection(EjectionConfig(most=0.5, panic=0.3))
+    ejection = Ejection(config=EjectionConfig(most=0.5, panic=0.3))
     broken(ejection, failing, 1.0)
     admitted = ejection.admitted(TARGETS, 1.1)
     assert len(admitted) == left
@@ -125,7 +125,7 @@ def test_never_more_than_half_is_ejected_and_none_in_a_panic(failing: int, left:
     st.integers(1, 5),
 )
 def test_ejection_leaves_at_least_half(calls: list[tuple[int, bool, float]], count: int) -> None:
-    ejection, now = Ejection(EjectionConfig(breaker=CONFIG)), 0.0
+    ejection, now = Ejection(CONFIG), 0.0
     targets = TARGETS[:count]
     for index, failed, gap_s in calls:
         now += gap_s
@@ -134,7 +134,7 @@ def test_ejection_leaves_at_least_half(calls: list[tuple[int, bool, float]], cou
 
 
 def test_an_ejected_target_is_probed_when_its_time_is_over() -> None:
-    ejection = Ejection(EjectionConfig(breaker=CONFIG))
+    ejection = Ejection(CONFIG)
     broken(ejection, 1, 1.0)
     assert TARGETS[0] not in ejection.admitted(TARGETS, 1.5)
     assert TARGETS[0] in ejection.admitted(TARGETS, 2.1)
@@ -156,4 +156,4 @@ def test_a_wrong_configuration_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InvalidConfiguration):
         BreakerConfig(**wrong)  # type: ignore[arg-type]
     with pytest.raises(InvalidConfiguration):
-        EjectionConfig(most=1.0)
+        EjectionConfig(most=0.6)

@@ -15,7 +15,6 @@ from coterie.resilience import (
     AdmissionQueue,
     BreakerConfig,
     Ejection,
-    EjectionConfig,
     Gcra,
     QueueConfig,
     Rate,
@@ -100,7 +99,7 @@ def admission_queue() -> Step:
 2.3  d works x2     -> a b c d e
 """)
 def ejection() -> Step:
-    config = EjectionConfig(breaker=BreakerConfig(open_s=1.0, probes=2, min_calls=10))
+    config = BreakerConfig(open_s=1.0, probes=2, min_calls=10)
     machine, targets = Ejection(config), [Target(name) for name in "abcde"]
 
     def step(now: float, words: list[str]) -> str:
