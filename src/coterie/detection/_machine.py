@@ -37,6 +37,7 @@ from .messages import Ack, Ask, Beat, Message, Nack, Ping, Rumor, State
 __all__ = ["Change", "Gossip", "Send", "Statistics"]
 
 
+_MOST_LATE = 64
 _MOST_RELAYS = 256
 """For so many others at once a node probes somebody."""
 
@@ -107,8 +108,10 @@ class Gossip:
         self._official: frozenset[str] = frozenset()
         self._phis: dict[str, PhiAccrual] = {}
         self._suspicions: dict[str, Suspicion] = {}
-        self._doubted: set[str] = set()
-        """Of whom a probe ended without a word from anybody: they are probed once more."""
+        self._doubted: dict[str, int] = {}
+        """Of whom so many probes in a row ended without a word from anybody: they are probed again."""
+        self._late: dict[int, str] = {}
+        """Whom those probes were for: an answer that comes late is an answer."""
         self._gone: dict[str, float] = {}
         """Since when the dead and those that left are so."""
         self._probes: dict[int, _Probe] = {}
@@ -239,7 +242,7 @@ class Gossip:
         """Probe those whose heartbeats are overdue, and once more whom nobody said anything of."""
         self._looked_at = now
         overdue = [id_ for id_, phi in self._phis.items() if phi.reaches(self._deviations) <= now]
-        for id_ in (*overdue, *sorted(self._doubted.difference(overdue))):
+        for id_ in (*overdue, *(each for each in self._doubted if each not in overdue)):
             if self.state(id_) is State.ALIVE:
                 self._probe(id_, now, out)
 
@@ -286,20 +289,25 @@ class Gossip:
                 probe.until = now
             if probe.until <= now:
                 del self._probes[number]
-                self._probe_failed(probe, now)
+                self._probe_failed(number, probe, now)
 
-    def _probe_failed(self, probe: _Probe, now: float) -> None:
+    def _probe_failed(self, number: int, probe: _Probe, now: float) -> None:
         self.statistics.failed += 1
         known = self._members.get(probe.target)
         if known is None or known.state >= State.DEAD:
             return
         if len(probe.nacks) * 2 < max(probe.asked, 1):
             self.health.worse()
-        if not probe.nacks and probe.target not in self._doubted and known.state is State.ALIVE:
+        if not probe.nacks and known.state is State.ALIVE:
             # Neither the node nor any helper said a word, which speaks against this node as well.
-            self._doubted.add(probe.target)
-            return
-        self._doubted.discard(probe.target)
+            doubts = self._doubted.get(probe.target, 0) + 1
+            if doubts <= (self.config.doubts if probe.asked else 1):
+                self._doubted[probe.target] = doubts
+                self._late[number] = probe.target
+                if len(self._late) > _MOST_LATE:
+                    del self._late[next(iter(self._late))]
+                return
+        self._doubted.pop(probe.target, None)
         if known.state is State.ALIVE:
             self.statistics.suspected += 1
         self._hear(self._said(probe.target, State.SUSPECT), now)
@@ -346,8 +354,9 @@ class Gossip:
         probe = self._probes.pop(ack.number, None)
         if probe is not None:
             self.health.better()
-            self._doubted.discard(probe.target)
+            self._doubted.pop(probe.target, None)
             return []
+        self._doubted.pop(self._late.pop(ack.number, ""), None)
         relay = self._relays.pop(ack.number, None)
         if relay is not None and relay.asker in self._members:
             return [self._send(relay.asker, Ack, relay.number)]
@@ -420,7 +429,7 @@ class Gossip:
             self._replan = True
         elif rumor.state >= State.DEAD:
             self._gone[known.id] = now
-            self._doubted.discard(known.id)
+            self._doubted.pop(known.id, None)
         if rumor.state is not known.state:
             self._changes.append(Change(known.id, known.state, rumor.state))
 

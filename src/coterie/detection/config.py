@@ -24,6 +24,9 @@ class DetectionConfig:
     """To how many others each node sends its heartbeats."""
     helpers: int = 3
     """How many others are asked to probe a node that did not answer."""
+    doubts: int = 3
+    """How many probes in a row, each with more patience, may end in silence from everybody before the one
+    that was probed is blamed, and not this node. Where nobody can be asked to help, one."""
     phi: float = 8.0
     """From this φ on, a silent node is probed out of turn."""
     max_rumors: int = 8
@@ -52,6 +55,7 @@ class DetectionConfig:
         for name, least, most in (
             ("watchers", 0, 16),
             ("helpers", 0, 16),
+            ("doubts", 0, 16),
             ("max_rumors", 1, 32),
             ("max_loads", 0, 32),
             ("confirmations", 0, 16),

@@ -106,9 +106,19 @@ class Network:
     def kill(self, *ids: str) -> None:
         self.down.update(ids)
 
+    def resume(self, id_: str) -> None:
+        """Let a node that was down run again, late for everything."""
+        self.down.discard(id_)
+        self.send(id_, self.nodes[id_].tick(self.now))
+        self._wake(id_, self.nodes[id_])
+
     def live(self) -> list[Gossip]:
         return [node for id_, node in self.nodes.items() if id_ not in self.down]
 
     def all_say(self, about: str, *states: State | None) -> bool:
         """Whether all live nodes but itself hold a node to be in one of these states."""
         return all(node.state(about) in states for node in self.live() if node.me.id != about)
+
+    def blamed(self) -> set[str]:
+        """Return who was suspected, or held to be dead, by anybody so far."""
+        return {about for _, _, about, state in self.heard if state in {State.SUSPECT, State.DEAD}}
