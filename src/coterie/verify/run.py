@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..engines.system import SystemClock, SystemEntropy
@@ -211,10 +210,13 @@ class Run:
                 await asyncio.sleep(0.05)
 
         tasks = {asyncio.create_task(one(user)): user for user in crew.users}
-        done, late = await asyncio.wait(tasks, timeout=config.recovery_s)
-        for task in late:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        late: set[asyncio.Task[None]] = set(tasks)
+        try:
+            done, late = await asyncio.wait(tasks, timeout=config.recovery_s)
+        finally:
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         for task in done:
             task.result()
         crew.stuck = [tasks[task].process for task in late]
@@ -224,33 +226,42 @@ class Run:
         """Write the last marks, and let every client read everything; those who are stuck could not."""
         if crew.stuck:
             return
-        for mark in crew.workload.marks(crew.used):
-            await self._insist(crew.users[0], mark)
+        for number in range(_TRIES_OF_LAST_READS):
+            # Numbered, since one whose outcome is unknown must not be written again.
+            if await self._all_done(crew.users[0], crew.workload.marks(number)):
+                break
         closing = crew.workload.closing(crew.used)
-        tasks = [self._read_last(user, closing) for user in crew.users]
-        crew.stuck += [name for name in await asyncio.gather(*tasks) if name and name not in crew.stuck]
+        read = await asyncio.gather(*(self._read_last(user, closing) for user in crew.users))
+        crew.stuck = [user.process for user, done in zip(crew.users, read, strict=True) if not done]
 
-    async def _read_last(self, user: User, closing: Sequence[Action]) -> str:
+    async def _read_last(self, user: User, closing: Sequence[Action]) -> bool:
+        """Do each action until it succeeds; return whether all did."""
         for action in closing:
-            if not await self._insist(user, action):
-                return user.process
-        return ""
+            for _ in range(_TRIES_OF_LAST_READS):
+                if await self._all_done(user, [action]):
+                    break
+            else:
+                return False
+        return True
 
-    async def _insist(self, user: User, action: Action) -> bool:
-        """Do an action until it succeeds; return whether it did."""
-        before = user.counts["ok"]
-        for _ in range(_TRIES_OF_LAST_READS):
+    async def _all_done(self, user: User, actions: Sequence[Action]) -> bool:
+        """Do actions and return whether each succeeded, in all of its parts; wait a moment if not."""
+        for action in actions:
+            before = user.counts.copy()
+            await self._perform(user, action)
+            gained = user.counts - before
             if self.interrupted:
                 return True
-            await self._perform(user, action)
-            if user.counts["ok"] > before:
-                return True
-            await asyncio.sleep(_BETWEEN_TRIES_S)
-        return False
+            if not gained["ok"] or gained["failed"] or gained["unknown"]:
+                await asyncio.sleep(_BETWEEN_TRIES_S)
+                return False
+        return True
 
     async def _end(self) -> None:
         if self.system.lasting and self.crews:
-            with suppress(CoterieError):
+            try:
                 await (await self._sessions[0].open()).target.clear()
+            except CoterieError as error:
+                self.trouble = self.trouble or f"what was written is still there: {error.message}"
         for session in self._sessions:
             await session.close()

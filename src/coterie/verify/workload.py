@@ -57,8 +57,8 @@ class Workload:
     returning: Callable[[random.Random, int], Iterator[Action]] | None = None
     """What a client does to show that it works again, if it is not the same as before."""
 
-    marks: Callable[[Sequence[Action]], list[Action]] = lambda _used: []
-    """What one client does before all others read for the last time."""
+    marks: Callable[[int], list[Action]] = lambda _number: []
+    """What one client does before all read for the last time; other values at each try, by its number."""
 
 
 class User(abc.ABC):

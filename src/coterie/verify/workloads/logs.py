@@ -26,9 +26,12 @@ def _actions(rng: random.Random, client: int) -> Iterator[Action]:
             yield Action("read", key)
 
 
-def _marks(_used: Sequence[Action]) -> list[Action]:
+def _marks(number: int) -> list[Action]:
     # With a last record that everybody reads, the loss of those before it is a hole and shows.
-    return [Action("append", key, distinct(_MARK_CLIENT, int(key))) for key in PARTITIONS]
+    first = number * len(PARTITIONS)
+    return [
+        Action("append", key, distinct(_MARK_CLIENT, first + place)) for place, key in enumerate(PARTITIONS)
+    ]
 
 
 def _closing(_used: Sequence[Action]) -> list[Action]:
