@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import nats
@@ -22,11 +22,10 @@ __all__ = ["Writers", "create", "eventually", "follow", "in_order", "open_nats",
 
 @asynccontextmanager
 async def open_nats(url: str, **bounds: Any) -> AsyncIterator[NatsEngine]:
-    """Open an engine; `bounds` are fields of its configuration, others are options of the URL."""
-    known = {each.name for each in fields(NatsConfig)}
-    options = "&".join(f"{name}={value}" for name, value in bounds.items() if name not in known)
+    """Open an engine; texts among `bounds` are options of the URL, others fields of its configuration."""
+    options = "&".join(f"{name}={value}" for name, value in bounds.items() if isinstance(value, str))
     config = NatsConfig.from_url(f"{url}?{options}" if options else url)
-    config = replace(config, **{name: value for name, value in bounds.items() if name in known})
+    config = replace(config, **{name: value for name, value in bounds.items() if not isinstance(value, str)})
     engine = await NatsEngine.open(config, SystemEntropy())
     try:
         yield engine
@@ -40,7 +39,10 @@ async def plain(url: str) -> AsyncIterator[Client]:
 
     async def ignore(_: Exception) -> None: ...
 
-    client = await nats.connect(url, error_cb=ignore, max_reconnect_attempts=-1, reconnect_time_wait=0.1)
+    servers = [f"nats://{host}" for host in url.removeprefix("nats://").split(",")]
+    client = await nats.connect(
+        servers, error_cb=ignore, dont_randomize=True, max_reconnect_attempts=-1, reconnect_time_wait=0.1
+    )
     try:
         yield client
     finally:

@@ -20,6 +20,9 @@ from .store import NatsStore
 
 __all__ = ["NatsEngine", "open_engine"]
 
+_OLDEST = (2, 11, 0)
+"""The first that hands out many messages at one request."""
+
 
 class NatsEngine:
     """One client of a server or cluster. `NatsEngine.open` makes it of a configuration."""
@@ -50,6 +53,12 @@ class NatsEngine:
         return engine
 
     async def _open(self) -> None:
+        if self.link.version < _OLDEST:
+            raise InvalidConfiguration(
+                f"{self.link.place} runs NATS {'.'.join(map(str, self.link.version))}",
+                hint=f"the engine needs {'.'.join(map(str, _OLDEST))} or newer",
+            )
+        await self.link.check_jetstream()
         self.replicas = self.config.replicas or (3 if self.link.clustered else 1)
         store, log = guarantees(replicas=self.replicas, synced=await _synced(self.config))
         self.store = NatsStore(self, store)

@@ -99,8 +99,10 @@ class Link:
         self.config: NatsConfig = config
         self.client: Client = Client()
         self.closed: bool = False
-        self._said = ""
+        self.trouble: str = ""
         """What the client complained of last, since it was connected."""
+        self._cause: Exception | None = None
+        self._asks_login = False
         self._complaint: float | None = None
         self._reviving: asyncio.Task[None] | None = None
         self._inbox = ""
@@ -134,14 +136,15 @@ class Link:
             await self._connect()
         except (NatsError, NoServersError, OSError, TimeoutError) as error:
             await self.close()
-            text = f"{error} {self._said}".lower()
-            if "authorization" in text or "authentication" in text:
+            text = f"{self.trouble} {error}".strip() or type(error).__name__
+            # One that does not know our login may hang up before we have read that it says so.
+            hung_up = self._asks_login and isinstance(self._cause, BrokenPipeError | ConnectionResetError)
+            if hung_up or "authorization" in text.lower() or "authentication" in text.lower():
                 raise PermissionDenied(
-                    f"{self.place} does not let us in: {error}", hint="is the URL's login right?"
+                    f"{self.place} does not let us in: {text}", hint="is the URL's login right?"
                 ) from error
             raise Unavailable(
-                f"{self.place} cannot be reached: {self._said or str(error) or type(error).__name__}",
-                outcome=Outcome.NOT_APPLIED,
+                f"{self.place} cannot be reached: {text}", outcome=Outcome.NOT_APPLIED
             ) from error
         except BaseException:
             await self.close()
@@ -174,30 +177,33 @@ class Link:
             async with asyncio.timeout((len(servers) + 1) * config.connect_timeout_s):
                 await client.connect(servers, **options)
         except BaseException:
-            with suppress(NatsError, OSError, TimeoutError):
+            self._asks_login = bool(client._server_info.get("auth_required"))  # noqa: SLF001 - as above
+            # One that never found a server cannot be closed, and asserts that it had.
+            with suppress(NatsError, OSError, TimeoutError, AssertionError):
                 await client.close()
             raise
         client.options["max_reconnect_attempts"] = -1
         self._inbox = client.new_inbox()
         await client.subscribe(f"{self._inbox}.*", cb=self._replied)
-        self.client, self._said = client, ""
+        self.client, self.trouble = client, ""
 
     async def close(self) -> None:
         """End the connection. Idempotent."""
         self.closed = True
         if self._reviving is not None:
             self._reviving.cancel()
-        with suppress(NatsError, OSError, TimeoutError):
-            await self.client.close()
+        if self._inbox:
+            with suppress(NatsError, OSError, TimeoutError):
+                await self.client.close()
 
     async def _trouble(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
         # Once an outage is enough: the client tries many times a second.
-        _log.log(logging.DEBUG if self._said else logging.WARNING, "connection to %s: %s", self.place, text)
-        self._said = text
+        _log.log(logging.DEBUG if self.trouble else logging.WARNING, "connection to %s: %s", self.place, text)
+        self.trouble, self._cause = text, error
 
     async def _reconnected(self) -> None:
-        self._said = ""
+        self.trouble = ""
         _log.info("connected to %s again", self.place)
 
     async def _given_up(self) -> None:
@@ -241,7 +247,8 @@ class Link:
                 reply: dict[str, Any] = _parse(answer)
                 error = reply.get("error") or {}
                 code = int(error.get("err_code", 0))
-                if int(error.get("code", 0)) != 503 and code not in _NOT_LED:
+                later = int(error.get("code", 0)) == 503 and code not in _NOT_ENABLED
+                if not later and code not in _NOT_LED:
                     self._complaint = None
                     if not error:
                         return reply
@@ -383,10 +390,10 @@ class Link:
         return None
 
     def _raise_if_denied(self, subject: str, *, sent: bool) -> None:
-        said = self._said.lower()  # the client writes it in lower case
+        said = self.trouble.lower()  # the client writes it in lower case
         if "permissions violation" in said and f'"{subject.lower()}"' in said:
             raise PermissionDenied(
-                f"{self.place} does not let us: {self._said}",
+                f"{self.place} does not let us: {self.trouble}",
                 hint="let the user publish to $JS.API.> and to all that begins with the prefix",
                 outcome=Outcome.UNKNOWN if sent else Outcome.NOT_APPLIED,
             )
@@ -419,6 +426,17 @@ class Link:
     async def state(self, stream: str) -> dict[str, Any]:
         """Return the stream's state by its leader: `first_seq`, `last_seq`, `messages` and so on."""
         return dict((await self.api(f"STREAM.INFO.{stream}"))["state"])
+
+    async def check_jetstream(self) -> None:
+        """Raise `InvalidConfiguration` when this user has no JetStream: then nobody listens at all."""
+        deadline = asyncio.get_running_loop().time() + self.config.connect_timeout_s
+        while await self._attempt("$JS.API.INFO", b"", None, deadline + 1, sent=False) is Nobody.LISTENS:
+            if asyncio.get_running_loop().time() > deadline:
+                raise InvalidConfiguration(
+                    f"{self.place} has no JetStream for this user",
+                    hint="write `jetstream {}` into its configuration, and for its account",
+                )
+            await asyncio.sleep(_PAUSE_S)
 
     async def make_stream(
         self, name: str, subjects: list[str], replicas: int, *, direct: bool = False
