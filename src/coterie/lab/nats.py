@@ -58,6 +58,10 @@ class Nats(Engine):
                 "no_advertise": True,
                 "routes": routes,
             }
+            if network.kind == "proxy":
+                # Members tell each other where the others listen, and one that hears of it may connect
+                # before its own route does. That has to be through the proxy too.
+                blocks["cluster"]["advertise"] = str(await network.peer(None, member.name, "cluster"))
             if tls:
                 blocks["cluster"]["tls"] = tls
         for name, value in options.settings.items():
