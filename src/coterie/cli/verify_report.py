@@ -134,14 +134,9 @@ def _print(text: str, style: str = "") -> None:
 
 
 def _what(report: Report) -> str:
-    config = report.config
     origin = f" ({report.origin})" if report.origin else ""
-    parts = [f"{report.engine} {report.version}".strip() + origin]
-    if report.faults or report.version:
-        parts.append(f"{config.members} members" if config.members > 1 else "1 member")
-    parts.append(report.through)
-    parts += [f"{name}={value}" for name, value in config.settings.items()]
-    return ", ".join([*parts, f"seed {config.seed}"])
+    name = f"{report.engine} {report.version}".strip()
+    return f"{name}{origin}, {report.what}, seed {report.config.seed}"
 
 
 def _facts(report: Report) -> Iterator[str]:

@@ -42,6 +42,8 @@ class Report:
     engine: str
     version: str
     origin: str
+    members: int
+    """How many members were started; 0 for an engine that ran before."""
     terms: Terms
     plan: tuple[Fault, ...]
     faults: tuple[Done, ...]
@@ -62,6 +64,13 @@ class Report:
         if not self.config.raw:
             return "through the port"
         return f"raw client, {self.config.isolation}" if self.engine == "postgres" else "raw client"
+
+    @property
+    def what(self) -> str:
+        """What was verified, in words: members, the way there, settings."""
+        members = {0: "as it runs", 1: "1 member"}.get(self.members, f"{self.members} members")
+        settings = (f"{name}={value}" for name, value in self.config.settings.items())
+        return ", ".join((members, self.through, *settings))
 
     @property
     def left_out_in_words(self) -> list[str]:
@@ -117,7 +126,7 @@ class Report:
             "engine": self.engine,
             "version": self.version,
             "origin": self.origin,
-            "members": self.config.members,
+            "members": self.members,
             "through": "raw client" if self.config.raw else "port",
             "isolation": self.config.isolation if self.config.raw else None,
             "settings": dict(self.config.settings),

@@ -92,6 +92,7 @@ def _judge(run: Run, elapsed_s: float, histories: Callable[[str], Path] | None) 
         engine=run.system.name,
         version=run.system.version,
         origin=run.system.origin,
+        members=0 if run.system.victim is None else run.system.victim.size,
         terms=run.terms,
         plan=run.plan,
         faults=tuple(run.faults),

@@ -29,7 +29,7 @@ def test_people_are_told_what_was_found_and_where_it_is(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == "memory: 1 s of work; Ctrl-C judges what there is\n"
     for expected in (
-        "memory, through the port, seed 4",
+        "memory, as it runs, through the port, seed 4",
         "left out: kill, pause, partition, restart: cannot be done to memory",
         "no element lost",
         "coterie check-history .coterie/verify/memory-4/set.jsonl --model set",

@@ -52,6 +52,7 @@ def report(*, lost: bool = False, faults: tuple[Done, ...] = (), interrupted: bo
         engine="redis",
         version="7.0",
         origin="a wheel",
+        members=3,
         terms=TERMS,
         plan=(),
         faults=faults,

@@ -65,14 +65,11 @@ def _head(report: Report, title: str, command: str) -> Iterator[str]:
         )
     elif any(j.standing is Standing.UNDECIDED for j in report.judgements):
         style, verdict = "inconclusive", "No promise was seen broken, but not all could be judged"
-    members = f"{config.members} members" if config.members > 1 else "1 member"
-    settings = "".join(f" · {name}={value}" for name, value in config.settings.items())
     yield f"<header class='{style}'><p class='title'>coterie verify {html.escape(title)}</p>"
     yield f"<h1>{html.escape(verdict)}</h1><p class='facts'>"
     facts = (
-        report.origin or "running engine",
-        members,
-        f"{report.through}{settings}",
+        *([report.origin] if report.origin else []),
+        report.what,
         f"{config.clients} clients",
         f"{report.elapsed_s:.1f} s",
         f"seed {config.seed}",

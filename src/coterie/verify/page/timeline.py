@@ -122,7 +122,7 @@ class _Timeline:
             drawing.text(x, bottom + 16, f"{number * step_s:g} s", "time", anchor="middle")
         over = self._x(report.worked_s)
         drawing.line(over, _TAG + 8, over, bottom, "stage")
-        drawing.text(over + 4, _TAG + 18, "healed", "time", tip="no more faults; every client must succeed")
+        drawing.text(over + 4, _TAG + 18, "work over", "time", tip="everything is healed; all must succeed")
 
 
 def _height(ms: float, top: float) -> float:
