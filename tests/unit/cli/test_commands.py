@@ -85,13 +85,21 @@ def test_policies_say_where_each_value_comes_from(
 ) -> None:
     program = tmp_path / "quick.py"
     program.write_text(
-        "from coterie import App, Policy, idempotent\n"
+        "from coterie import App, Policy, idempotent, priority\n"
         "app = App('quick', policy=Policy(timeout_s=2.0))\n"
-        "@app.service\nclass Shop:\n    @idempotent\n    async def buy(self) -> None: ...\n"
+        "@app.service(limit=9)\nclass Shop:\n"
+        "    @idempotent\n    @priority(3)\n    async def buy(self) -> None: ...\n"
+        "hasty = app.client(Shop, policy=Policy.none())\n"
     )
     (tmp_path / "coterie.toml").write_text('[policy."Shop.buy".retry]\nattempts = 7\n')
     monkeypatch.chdir(tmp_path)
-    assert "Shop.buy  yes         2          7" in run("policies", "quick.py").out
+    listed = [line.split() for line in run("policies", "quick.py").out.splitlines()]
+    assert ["Shop.buy", "yes", "2", "7", "off", "50%", "off", "9", "3", "App(policy=...),"] in [
+        line[:10] for line in listed
+    ]
+    assert ["Shop.buy", "(client", "1)", "yes", "off"] in [line[:5] for line in listed]
+    as_json = json.loads(run("policies", "quick.py", "--json").out)["Shop.buy"]
+    assert (as_json["limit_at_a_node"], as_json["priority"], as_json["idempotent"]) == (9, 3, True)
     lines = run("policies", "quick.py", "Shop.buy").out.splitlines()
     told = [line.split(None, 2) for line in lines]
     assert ["timeout_s", "2", "App(policy=...)"] in told
