@@ -83,12 +83,7 @@ class Link:
                 connection = self._connection
                 if connection is None or connection.is_closed():
                     connection = await self.connect(deadline)
-                timer = self._loop.call_at(deadline, connection.terminate)
-                try:
-                    rows: list[Any] = await connection.fetch(statement, *values)
-                    return rows
-                finally:
-                    timer.cancel()
+                return await self._fetch(connection, statement, values, deadline)
             except CoterieError as error:  # No connection.
                 trouble: Exception = error
                 if not isinstance(error, Unavailable) or self._closed:
@@ -116,6 +111,21 @@ class Link:
                     outcome=outcome,
                 ) from trouble
             await asyncio.sleep(pause_s)
+
+    async def _fetch(
+        self, connection: Any, statement: str, values: tuple[Any, ...], deadline: float
+    ) -> list[Any]:
+        timer = self._loop.call_at(deadline, connection.terminate)
+        try:
+            rows: list[Any] = await connection.fetch(statement, *values)
+            return rows
+        except AttributeError as error:
+            # It is asyncpg's, where it is broken off between two steps of one query.
+            if not connection.is_closed():
+                raise
+            raise asyncpg.InterfaceError("the connection was broken off") from error
+        finally:
+            timer.cancel()
 
     async def connect(self, deadline: float) -> Any:
         """Connect, once. Raises `Unavailable`, `PermissionDenied` or `InvalidConfiguration`."""
