@@ -124,7 +124,7 @@ class Writers:
 async def follow(watch: Watch, state: dict[str, int], until: str) -> int:
     """Apply batches to `state` (versions) until it has the key `until`; return how many were snapshots."""
     snapshots = 0
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(50):
         while until not in state:
             batch = await anext(watch)
             if batch.snapshot:

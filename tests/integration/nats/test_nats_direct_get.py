@@ -12,11 +12,6 @@ from nats_kit import create, in_order, open_nats, plain
 
 from coterie import lab
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 @pytest.mark.slow
 async def test_direct_get_breaks_read_your_writes_and_the_engine_does_not() -> None:

@@ -28,11 +28,6 @@ from coterie.ports.guarantees import Durability
 from coterie.ports.log import Record
 from coterie.ports.store import Commit, Put
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
 
 async def refused(url: str, error: type[Exception], match: str, **options: Any) -> None:
     """Demand that opening `url` is refused, with no secret in what is said."""

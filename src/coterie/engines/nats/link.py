@@ -152,6 +152,15 @@ class Link:
 
     async def _connect(self) -> None:
         config = self.config
+        client = Client()
+
+        async def failed(error: Exception) -> None:
+            await self._trouble(error)
+            # The client leaves open what it could not use.
+            transport: Any = client._transport  # noqa: SLF001
+            if transport is not None and not client.is_connected:
+                transport.close()
+
         options: dict[str, Any] = {
             "name": "coterie",
             "connect_timeout": config.connect_timeout_s,
@@ -161,7 +170,7 @@ class Link:
             "dont_randomize": True,
             "ping_interval": 1,
             "max_outstanding_pings": 2,
-            "error_cb": self._trouble,
+            "error_cb": failed,
             "reconnected_cb": self._reconnected,
             "closed_cb": self._given_up,
             "tls": config.trust(),
@@ -172,7 +181,6 @@ class Link:
         }
         scheme = "tls" if config.tls else "nats"
         servers = [f"{scheme}://{server}" for server in config.servers]
-        client = Client()
         try:
             async with asyncio.timeout((len(servers) + 1) * config.connect_timeout_s):
                 await client.connect(servers, **options)
