@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -32,9 +33,11 @@ def command(target: str, json_: bool, **options: Any) -> None:
     if json_:
         print_json({"app": app.name, "nodes": msgspec.to_builtins(statuses)})
         return
-    rows = [_row(status) for status in statuses]
+    rows = [_row(status, _suspicion(status, statuses)) for status in statuses]
     if rows:
-        print_table(("node", "state", "answers", "up", "calls", "under way", "HTTP", "wire", "pid"), rows)
+        print_table(
+            ("node", "state", "answers", "up", "calls", "under way", "suspicion", "HTTP", "wire", "pid"), rows
+        )
     else:
         echo(f"no node of {app.name} runs on {mask_url(config.store or config.engine_url(app.name))}")
         echo(click.style("try:   ", fg="cyan") + f"coterie run {target}")
@@ -45,7 +48,7 @@ async def _ask(app: App, config: NodeConfig) -> list[NodeStatus]:
         return await connection.status()
 
 
-def _row(status: NodeStatus) -> tuple[tuple[str, str] | str, ...]:
+def _row(status: NodeStatus, suspicion: tuple[str, str]) -> tuple[tuple[str, str] | str, ...]:
     member, facts = status.member, status.facts
     return (
         member.name,
@@ -54,10 +57,27 @@ def _row(status: NodeStatus) -> tuple[tuple[str, str] | str, ...]:
         _duration(time.time() - member.started),
         "" if facts is None else str(facts.calls),
         "" if facts is None else str(facts.pending),
+        suspicion,
         member.http or "off",
         member.address,
         str(member.pid),
     )
+
+
+def _suspicion(status: NodeStatus, statuses: Sequence[NodeStatus]) -> tuple[str, str]:
+    """Return what the others think of a node, and how surprising its silence is, if at all."""
+    heard = [other.facts.gossip for other in statuses if other.facts is not None and other is not status]
+    others = [gossip for gossip in heard if gossip is not None]
+    id_ = status.member.id
+    said = [gossip.suspects[id_] for gossip in others if id_ in gossip.suspects]
+    phis = [gossip.phis[id_] for gossip in others if id_ in gossip.phis]
+    health = 0 if status.facts is None or status.facts.gossip is None else status.facts.gossip.health
+    text = f"{max(said, key=said.count)} to {len(said)} of {len(others)}" if said else "none"
+    if max(phis, default=0.0) >= 1:
+        text += f", φ {max(phis):.1f}"
+    if health:
+        text += f", health {health}"
+    return text, "red" if said else "yellow" if health else ""
 
 
 def _duration(seconds: float) -> str:

@@ -20,7 +20,7 @@ PAGE = (ROOT / "docs/cli.md").read_text()
 VARYING = (
     (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
     (r"pid \d+", "pid N"),
-    (r" \d+ s \d+ 0 http", " N s N 0 http"),  # How long a node is up, and how many calls it had.
+    (r" \d+ s \d+ 0 none http", " N s N 0 none http"),  # How long a node is up, and how many calls it had.
     (r"(127\.0\.0\.1:PORT) \d+$", r"\1 PID"),
     (r'"version": \d+', '"version": N'),
     (r"^(\w+ \d+) \d+$", r"\1 VERSION"),
