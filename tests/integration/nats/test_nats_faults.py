@@ -13,7 +13,6 @@ from coterie.errors import Outcome, Unavailable
 from coterie.ports.log import Record
 from coterie.ports.store import Commit, Put
 
-
 STORE = "coterie-store"
 """The stream of commits."""
 
