@@ -50,10 +50,11 @@ class _Timeline:
         for done, start, end in self._zones():
             tip = f"{done} at {done.start_s:.2f} s, for {self._end_s(done) - done.start_s:.2f} s"
             drawing.box(start, _TAG + 8, end - start, bottom - _TAG - 8, "fault-zone", tip=tip)
-            name = f"{done.kind} {done.member}{'*' if done.leader else ''}"
+            whom = f"{done.member}{'*' if done.leader else ''}"
+            names = (f"{done.kind} {whom}", f"{done.kind[0].upper()} {whom}")
             drawing.box(start, 6, max(end - start, 4), _TAG + 2, "fault-tag", tip=tip, round_=3)
-            if end - start > len(name) * _LETTERS + 4:
-                drawing.text(start + 4, 18, name, "fault-tag-name", tip=tip)
+            fits = (name for name in names if end - start > len(name) * _LETTERS + 6)
+            drawing.text(start + 4, 18, next(fits, ""), "fault-tag-name", tip=tip)
 
     def _zones(self) -> Iterator[tuple[Done, float, float]]:
         for done in self._report.faults:
@@ -122,7 +123,14 @@ class _Timeline:
             drawing.text(x, bottom + 16, f"{number * step_s:g} s", "time", anchor="middle")
         over = self._x(report.worked_s)
         drawing.line(over, _TAG + 8, over, bottom, "stage")
-        drawing.text(over + 4, _TAG + 18, "work over", "time", tip="everything is healed; all must succeed")
+        drawing.text(
+            over - 4,
+            _TAG + 18,
+            "work over",
+            "time",
+            anchor="end",
+            tip="everything is healed; all must succeed",
+        )
 
 
 def _height(ms: float, top: float) -> float:
