@@ -107,8 +107,8 @@ def test_a_wrong_page_would_be_noticed() -> None:
         ("http://127.0.0.1:8000  (pid 12)", "http://127.0.0.1:45123  (pid 3)"),
         ("coffee  5      12", "coffee  5  90"),
         (
-            "shop-1  serving  yes  4 s  7  0  http://127.0.0.1:1",
-            "shop-1 serving yes 1 s 0 0 http://127.0.0.1:2",
+            "shop-1  serving  yes  4 s  7  0  none  http://127.0.0.1:1",
+            "shop-1 serving yes 1 s 0 0 none http://127.0.0.1:2",
         ),
     ):
         assert plain(same) == plain(other)
@@ -117,8 +117,8 @@ def test_a_wrong_page_would_be_noticed() -> None:
         ("10", "8"),
         ("coffee  5      12", "coffee 6 12"),
         (
-            "shop-1  serving  yes  4 s  7  0  http://127.0.0.1:1",
-            "shop-1 serving yes 4 s 7 1 http://127.0.0.1:1",
+            "shop-1  serving  yes  4 s  7  0  none  http://127.0.0.1:1",
+            "shop-1 serving yes 4 s 7 1 none http://127.0.0.1:1",
         ),
     ):
         assert plain(same) != plain(other)
