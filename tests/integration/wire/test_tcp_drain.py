@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from wire_tools import Raw, Wires, call, eventually, packed
+from wire_tools import Raw, Wires, call, eventually, framed, packed
 
 from coterie.engines.tcp._handshake import CallerHandshake
 from coterie.engines.tcp.messages import Goodbye, Open, Ping, Pong, Refused, Reject, Reply, Request, Welcome
@@ -108,7 +108,9 @@ async def test_a_caller_that_never_answers_does_not_hold_a_drain_up_beyond_its_t
     assert await draining == 0
 
 
-async def test_a_drain_waits_for_the_proof_of_who_was_welcomed(wires: Wires) -> None:
+async def test_a_drain_waits_for_the_proof_of_who_was_welcomed(
+    wires: Wires, caplog: pytest.LogCaptureFixture
+) -> None:
     """A caller may send requests behind its proof."""
     await wires.listen(cluster_key=KEY)
     raw, silent = await wires.stranger(), await wires.stranger()
@@ -126,6 +128,24 @@ async def test_a_drain_waits_for_the_proof_of_who_was_welcomed(wires: Wires) -> 
     assert await draining == 0
     await silent.send(handshake.hello())
     assert await silent.rest() == [Reject("unavailable", "the node is draining")]
+    assert not caplog.records  # It is nothing to worry about.
+
+
+async def test_a_caller_that_comes_too_late_is_sure_and_worries_nobody(
+    wires: Wires, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def drained(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(framed(Reject("unavailable", "the node is draining")))
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(drained, "127.0.0.1") as server:
+        channel = wires.channel("{}:{}".format(*server.sockets[0].getsockname()))
+        with pytest.raises(Unavailable, match="the node is draining") as caught:
+            await call(channel)
+        await channel.close()
+    assert caught.value.outcome is Outcome.NOT_APPLIED
+    assert not caplog.records
 
 
 @pytest.mark.parametrize("key", ["", KEY], ids=["open", "key"])

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 
-from ...errors import PermissionDenied, ProtocolError
+from ...errors import Outcome, PermissionDenied, ProtocolError, Unavailable
 from .messages import MAGIC, VERSION, Hello, Message, Proof, Reject, Welcome, printable
 
 __all__ = ["CallerHandshake", "ListenerHandshake"]
@@ -44,11 +44,13 @@ class CallerHandshake:
     def receive(self, message: Message) -> Proof | None:
         """Take the listener's answer; the handshake is complete when what is returned is sent.
 
-        Raises `PermissionDenied` or `ProtocolError`.
+        Raises `PermissionDenied`, `ProtocolError`, and `Unavailable` if the listener drains.
         """
         if isinstance(message, Reject):
-            kind = PermissionDenied if message.code == PermissionDenied.code else ProtocolError
-            raise kind(f"the peer refused the connection: {printable(message.message)}")
+            said = f"the peer refused the connection: {printable(message.message)}"
+            if message.code == Unavailable.code:  # It drains, and takes nothing new.
+                raise Unavailable(said, outcome=Outcome.NOT_APPLIED)
+            raise (PermissionDenied if message.code == PermissionDenied.code else ProtocolError)(said)
         if not isinstance(message, Welcome):
             raise ProtocolError(f"the peer began with {type(message).__name__} and not with a welcome")
         if message.version != VERSION:

@@ -116,6 +116,9 @@ class CallingConnection(Connection):
         else:
             self.ponder(message)
 
+    def worth_a_warning(self) -> bool:
+        return not isinstance(self.reason, Unavailable)  # Nothing is wrong with a peer that drains.
+
     def _item(self, message: Item) -> None:
         stream = self.streams.get(message.id)
         if stream is not None:
@@ -337,7 +340,7 @@ class TcpChannel:
     async def _connect(self) -> CallingConnection:
         try:
             connection = await self._open_connection()
-        except (OSError, ProtocolError, PermissionDenied, TimeoutError) as error:
+        except (OSError, ProtocolError, PermissionDenied, Unavailable, TimeoutError) as error:
             self._failures += 1
             wait_s = min(self._config.longest_backoff_s, 0.01 * 2.0 ** min(self._failures, 20))
             self._not_before = self._time() + wait_s * self._entropy.random()

@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from ...codec.frames import PREFIX, FrameSplitter
-from ...errors import CoterieError, PermissionDenied, ProtocolError, TooLarge
+from ...errors import CoterieError, PermissionDenied, ProtocolError, TooLarge, Unavailable
 from .config import WireConfig
 from .messages import Message, Ping, Pong, Reject, decode, encode, printable
 
@@ -118,7 +118,7 @@ class Connection(asyncio.Protocol):
                 self._frames = None
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self.abort(ProtocolError(f"a malformed frame: {error}"))
-        except (ProtocolError, PermissionDenied) as error:
+        except (ProtocolError, PermissionDenied, Unavailable) as error:
             self.abort(error)
         if self._out:
             self.flush()
@@ -163,7 +163,7 @@ class Connection(asyncio.Protocol):
     # What the two ends define.
 
     def received(self, message: Message) -> None:
-        """Take a message. May raise `ProtocolError` or `PermissionDenied` to end the connection."""
+        """Take a message. May raise one of the three errors that end the connection."""
         raise NotImplementedError
 
     def lost(self, reason: Exception) -> None:

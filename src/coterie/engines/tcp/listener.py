@@ -113,7 +113,8 @@ class AcceptedConnection(Connection):
         self._listener.strangers[self.host].discard(self)
 
     def worth_a_warning(self) -> bool:
-        return self.greeted or self._listener.may_warn()
+        # Who comes when all have been served is told so, which is nothing to worry about.
+        return self.greeted or (not self._listener.drained and self._listener.may_warn())
 
     # Whoever does not read its answers may not ask for more. The caller's end does not do the same:
     # two ends that both wait for the other to read would wait for ever.
