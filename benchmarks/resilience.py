@@ -8,9 +8,10 @@ that waits for one turn of the loop, as every real one does: then a deadline cos
 or, as is usually done, two: a decorator that repeats around a breaker. None of them has a deadline or a
 budget.
 
-The second part is calls between two processes with 64 in flight, under the default policy and under
-`Policy.none()`: processor time of both ends a call, which depends on nothing but the work, and calls a
-second. Candidates take turns within a round; medians over rounds.
+The second part is calls between two processes with 64 in flight, under the default policy, under one that
+has a rate, a limit and a timeout of each attempt as well, and under `Policy.none()`: processor time of both
+ends a call, which depends on nothing but the work, and calls a second. Candidates take turns within a
+round; medians over rounds.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import ExitStack
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
 from coterie import Policy
-from coterie.resilience import Guard
+from coterie.resilience import Guard, Rate
 
 from ._harness import Goal, Row, Sample, compare, loop_factory, main, take_turns, worker
 from ._rpc_peers import ORDER, RECEIPT, Shop, app
@@ -39,7 +41,11 @@ __all__ = ["TITLE", "run"]
 TITLE = "What policies cost"
 PAIRS = tuple(f"{r} + {b}" for r in ("tenacity", "stamina") for b in ("pybreaker", "aiobreaker", "purgatory"))
 CHEAPEST = ("tenacity + aiobreaker", "stamina + aiobreaker")
-POLICIES = {"default policy": None, "Policy.none()": Policy.none()}
+POLICIES = {
+    "default policy": Policy(),
+    "with rate and limit": Policy(rate=Rate(rate=1e6, burst=1_000_000), limit=1000, attempt_timeout_s=2.0),
+    "Policy.none()": Policy.none(),
+}
 Nothing = Callable[[], Coroutine[Any, Any, None]]
 
 
@@ -188,12 +194,12 @@ class _Caller:
 
 def _remote(*, rounds: int, seconds: float, in_flight: int = 64) -> list[Row]:
     with TemporaryDirectory() as folder, worker("rpc", "--serve", "coterie", folder) as (server, address):
-        first, second = POLICIES
-        with (
-            worker("resilience", "--call", first, address) as (one, _),
-            worker("resilience", "--call", second, address) as (other, _),
-        ):
-            callers = {first: _Caller(one, server), second: _Caller(other, server)}
+        first, *_, none = POLICIES
+        with ExitStack() as stack:
+            callers = {
+                name: _Caller(stack.enter_context(worker("resilience", "--call", name, address))[0], server)
+                for name in POLICIES
+            }
 
             def turn(caller: _Caller) -> Callable[[], Sample]:
                 return lambda: caller.measure(in_flight, seconds)
@@ -201,14 +207,14 @@ def _remote(*, rounds: int, seconds: float, in_flight: int = 64) -> list[Row]:
             rates = take_turns({name: turn(caller) for name, caller in callers.items()}, rounds=rounds)
             cpu = {name: caller.cpu[-rounds:] for name, caller in callers.items()}
     return [
-        *compare("calls", rates, in_flight=in_flight, beside=second),
+        *compare("calls", rates, in_flight=in_flight, beside=none),
         *compare(
             "CPU of a call, both ends",
             cpu,
             in_flight=in_flight,
             unit="µs",
-            beside=second,
-            goals=[Goal(first, of=second, at_most=1.1)],
+            beside=none,
+            goals=[Goal(first, of=none, at_most=1.1)],
         ),
     ]
 
@@ -224,7 +230,7 @@ def run(quick: bool = False) -> list[Row]:
 
 
 async def _call(name: str, engine: str) -> None:
-    shop: Any = app.client(Shop, policy=POLICIES[name] or Policy())
+    shop: Any = app.client(Shop, policy=POLICIES[name])
     async with app.connect(engine):
         assert await shop.buy(ORDER) == RECEIPT
         sys.stdout.write("ready\n")

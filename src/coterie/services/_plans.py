@@ -55,19 +55,24 @@ class Gates:
         self.limiter = limiter
         self.tell = tell
 
-    async def enter(self, now: float, deadline: float) -> None:
-        """Let a call in, or raise `Overloaded` or `DeadlineExceeded`, both not applied."""
+    def enter_nowait(self, now: float) -> bool:
+        """Return whether a call is let in at once; raise `RateLimited` (not applied) if it is not at all."""
         if self.rate is not None:
             wait_s = self.rate.wait_s(now)
             if wait_s > 0:
                 self.tell(PolicyEventKind.LIMITED)
                 raise RateLimited(f"the rate of {self.name} is used up", retry_after_s=wait_s)
-        if self.limiter is not None:
-            try:
-                await self.limiter.enter(self.priority, deadline)
-            except Overloaded:
-                self.tell(PolicyEventKind.SHED)
-                raise
+        return self.limiter is None or self.limiter.enter_nowait()
+
+    async def enter(self, now: float, deadline: float) -> None:
+        """Let a call in, now or after a wait; raise `Overloaded` or `DeadlineExceeded`, both not applied."""
+        if self.enter_nowait(now) or self.limiter is None:
+            return
+        try:
+            await self.limiter.enter(self.priority, deadline)
+        except Overloaded:
+            self.tell(PolicyEventKind.SHED)
+            raise
 
     def leave(self, took_s: float | None, error: BaseException | None) -> None:
         """End a call that was let in."""
@@ -90,6 +95,7 @@ class MethodPlan:
         "policy",
         "retry",
         "router",
+        "simple",
         "tell",
         "tells_attempts",
         "timeout_s",
@@ -112,6 +118,8 @@ class MethodPlan:
         self.hedging: HedgeDelay | None = HedgeDelay(policy.hedge) if policy.hedge and may_hedge else None
         self.managed: bool = False
         """Whether there is more to do than to repeat what failed."""
+        self.simple: bool = True
+        """Whether a call that was let in goes the same way as under a policy that lets all in."""
         self.tell: Callable[..., None] = _tell_nobody
         self.tells_attempts: bool = False
         self.key_at: tuple[int, str] | None = None
@@ -167,13 +175,8 @@ class Plans:
             plan.budget = self._share(budget, lambda: RetryBudget(budget))
         if policy.rate is not None or policy.limit is not None:
             plan.gates = self._gates(policy, plan)
-        plan.managed = (
-            method.keeps_replies
-            or plan.gates is not None
-            or plan.hedging is not None
-            or policy.attempt_timeout_s is not None
-            or self._attempts
-        )
+        plan.simple = not (method.keeps_replies or plan.hedging is not None or self._attempts)
+        plan.managed = not plan.simple or plan.gates is not None or policy.attempt_timeout_s is not None
         if self._key is not None:
             names = [parameter.name for parameter in method.parameters]
             plan.key_at = (names.index(self._key), self._key) if self._key in names else None

@@ -71,23 +71,36 @@ class ServiceBinding:
             for method in spec.methods.values()
         }
 
-    async def call(
-        self, method: MethodSpec, args: tuple[Any, ...], kwargs: dict[str, Any], here: Call
+    async def call(  # noqa: C901, PLR0912 - one way for all, without a step that only some need
+        self,
+        method: MethodSpec,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        here: Call,
+        until: float | None = None,
     ) -> Any:
-        """Call `method` for the code that runs in `here`, and return its result."""
+        """Call `method` for the code that runs in `here`, and return its result.
+
+        `until` is the deadline of a call that has been let in by the gates of its policy.
+        """
         # This runs for each call. What only a failure needs is made when there is one, and a quick success
         # is counted by a bare addition.
         time = self._time
         now = time()
         plan = self._plans[method.name]
-        timeout_s = plan.timeout_s
-        if here.deadline is not None and here.deadline < now + timeout_s:
-            timeout_s = here.deadline - now
+        if until is None:
+            timeout_s = plan.timeout_s
+            if here.deadline is not None and here.deadline < now + timeout_s:
+                timeout_s = here.deadline - now
+                if timeout_s <= 0:
+                    raise too_late(method, Outcome.NOT_APPLIED)
+            deadline = now + timeout_s
+            if plan.managed:
+                return await self._managed(plan, args, kwargs, here, deadline)
+        else:
+            deadline, timeout_s = until, min(until - now, plan.attempt_timeout_s)
             if timeout_s <= 0:
                 raise too_late(method, Outcome.NOT_APPLIED)
-        deadline = now + timeout_s
-        if plan.managed:
-            return await self._managed(plan, args, kwargs, here, deadline)
         if self._instance is not None:
             return await self._call_here(plan, method.bind(args, kwargs), here, deadline)
         body = method.encode_call(args, kwargs)
@@ -158,14 +171,18 @@ class ServiceBinding:
     ) -> Any:
         """Make a call whose policy has more to do than to repeat: a rate, a limit, hedges."""
         method, gates = plan.method, plan.gates
-        arguments = method.bind(args, kwargs)
+        if gates is None and plan.simple:
+            return await self.call(method, args, kwargs, here, deadline)
         if gates is not None:
             await gates.enter(self._time(), deadline)
         began, took_s, failure = self._time(), None, None
         try:
-            if self._instance is not None:
-                result = await self._call_here(plan, arguments, here, deadline)
+            if plan.simple:
+                result = await self.call(method, args, kwargs, here, deadline)
+            elif self._instance is not None:
+                result = await self._call_here(plan, method.bind(args, kwargs), here, deadline)
             else:
+                arguments = method.bind(args, kwargs)
                 plan.budget.fresh += 1
                 body, key = method.encode_arguments(arguments), plan.key(args, kwargs)
                 metadata = _outgoing(here)

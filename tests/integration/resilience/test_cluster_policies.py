@@ -8,12 +8,32 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
 import pytest
-from resilience_place import calling, counted
+from resilience_place import calling, counted, eventually
 
-from coterie import App, Hedge, Outcome, Policy, Retry, Unavailable, deadline, idempotent, policy
+from coterie import (
+    App,
+    Hedge,
+    Outcome,
+    Overloaded,
+    Policy,
+    RateLimited,
+    Retry,
+    Unavailable,
+    deadline,
+    idempotent,
+    policy,
+)
 from coterie.context import current
 from coterie.errors import DeadlineExceeded, InvalidConfiguration, RemoteError
-from coterie.resilience import BreakerConfig, ConsistentHash, PolicyEvent, RetryBudgetConfig, RoundRobin
+from coterie.resilience import (
+    BreakerConfig,
+    ConsistentHash,
+    PolicyEvent,
+    QueueConfig,
+    Rate,
+    RetryBudgetConfig,
+    RoundRobin,
+)
 from coterie.testing import Cluster
 
 QUICK = Retry(base_s=0.001, longest_s=0.002)
@@ -205,6 +225,27 @@ async def test_nodes_that_die_are_not_noticed_by_callers(faults: Faults) -> None
             await work.once()
         await cluster.kill(0)
         assert {await work.once() for _ in range(50)} == {"2", "3"}
+
+
+async def test_a_client_has_a_rate_and_a_limit_of_its_own(faults: Faults) -> None:
+    app, cls = an_app(faults)
+    bounds = Policy(rate=Rate(rate=1, per=60, burst=3), limit=1, queue=QueueConfig(length=0), retry=None)
+    work, free = app.client(cls, policy=bounds), app.client(cls)
+    async with Cluster(app, nodes=1) as cluster, calling(app, cluster) as connection:
+        faults.slow = {"1"}
+        first = asyncio.ensure_future(work.once())
+        await eventually(lambda: faults.calls["1"] == 1)
+        with pytest.raises(Overloaded, match="Work has 1 calls under way") as full:
+            await work.again()
+        assert full.value.outcome is Outcome.NOT_APPLIED
+        faults.release.set()
+        assert await first == await work.once() == "1"
+        with pytest.raises(RateLimited, match="the rate of Work is used up") as limited:
+            await work.once()
+        assert 50 < (limited.value.retry_after_s or 0) <= 60
+        assert await free.once() == "1"
+        assert faults.calls["1"] == 3, "what was refused has not begun"
+        assert (counted(connection)["shed"], counted(connection)["limited"]) == (1, 1)
 
 
 async def test_who_listens_is_told_of_each_attempt(faults: Faults) -> None:
