@@ -4,8 +4,9 @@
 
 `raw` is a put and then a delete of one key on the same Store: what the two writes of a turn cost without
 a lock. Peers are measured where they are installed: redis-py's Lock on Valkey, tooz and aetcd on etcd. All
-run in one process; tooz blocks, so its waiters are threads. redis-py lets whoever asks at the right moment
-have the lock, mostly the task that has just given it back; the other two and Coterie keep the order.
+run in one process; tooz blocks, so its waiters are threads. The three peers let whoever asks at the right
+moment have the lock, often the task that has just given it back, so they hand it over less often than it
+seems, and some wait long (p99); Coterie keeps the order of asking.
 Engines that are not installed are left out.
 """
 

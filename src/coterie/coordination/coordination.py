@@ -8,9 +8,10 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..context import current
-from ..errors import InvalidArgument, NotRunning
+from ..errors import InvalidArgument, NotRunning, Unsupported
 from ..ports.clock import Clock
 from ..ports.entropy import Entropy
+from ..ports.guarantees import Consistency
 from ..ports.store import Store
 from .lease import Lease
 from .queueing import Queues, QueueSpec, held
@@ -49,6 +50,16 @@ class Coordination:
         self._id = entropy.identifier()[-6:].lower()
         self._owners = 0
         self._held: WeakKeyDictionary[asyncio.Task[object], _Held] = WeakKeyDictionary()
+
+    def demand(self) -> None:
+        """Raise `Unsupported` when the Store is no ground for locks: reads may be stale, or commits torn."""
+        given = self.store.guarantees
+        if given.consistency < Consistency.LINEARIZABLE or not given.multi_key_commit:
+            raise Unsupported(
+                f"locks, elections and schedules need linearizable commits of several keys, and the engine "
+                f"{given.engine!r} does not give them",
+                hint="see docs/engines.md for those that do",
+            )
 
     async def take(self, spec: QueueSpec, wait_s: float | None = DEFAULT_WAIT_S) -> Lease:
         """Wait for one's turn in a queue, within the call's deadline and `wait_s`.
@@ -122,4 +133,5 @@ def bound() -> Coordination:
         found: Coordination = current().bindings[Coordination]
     except KeyError:
         raise NotRunning("no node runs here that could coordinate with others") from None
+    found.demand()
     return found

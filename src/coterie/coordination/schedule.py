@@ -237,7 +237,7 @@ class JobRunner:
                     async for batch in batches:
                         self._view.apply(batch, self._prefix)
                         self._news.set()
-            except CoterieError as error:
+            except (CoterieError, msgspec.DecodeError) as error:
                 _log.warning("the schedule of %r is not up to date: %s", self._job.name, error)
             await asyncio.sleep(0.1 + 0.4 * self._here.entropy.random())
 

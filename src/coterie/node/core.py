@@ -152,6 +152,8 @@ class Core:
     async def follow(self) -> None:
         """Read what is configured, and follow it. Raises `Unavailable` when the Store cannot be read."""
         assert self.coordination is not None  # noqa: S101 - after `bind` only
+        if self.app.leaders or self.app.jobs or self.app.configs:
+            self.coordination.demand()
         followers = Duties(self.ports.entropy)
         self.stack.push_async_callback(followers.stop)
         for settings in self.app.configs.values():

@@ -14,7 +14,7 @@ from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.errors import Outcome, Unavailable
 from coterie.state import MapBinding, StrongMap
 
-LEASE_S = 0.6
+LEASE_S = 1.0
 
 
 class SkewedClock(SystemClock):
@@ -87,7 +87,7 @@ class Place:
             clock=clock,
             entropy=SystemEntropy(),
             node=name,
-            config=CoordinationConfig(**{"lease_s": LEASE_S, "margin_s": 0.15, **config}),
+            config=CoordinationConfig(**{"lease_s": LEASE_S, "margin_s": 0.2, **config}),
         )
         self.nodes.append(binding)
         numbers = MapBinding(store=self.store, prefix="app/map/numbers/", entropy=SystemEntropy())

@@ -69,7 +69,7 @@ def duty(app: App, log: list[str], name: str = "boss") -> None:
 async def test_a_leader_runs_on_one_node_and_moves_when_the_node_drains_or_dies() -> None:
     app, log = App("led"), []
     duty(app, log)
-    async with Cluster(app, nodes=3, lease_s=0.6) as cluster:
+    async with Cluster(app, nodes=3, lease_s=1.0) as cluster:
         await until(lambda: len(log) == 1)
         first = next(n for n, node in enumerate(cluster.nodes) if log[0] == f"+{node.name}")
         await cluster.nodes[first].drain()
@@ -89,7 +89,7 @@ async def test_a_leader_that_returns_is_not_run_again() -> None:
     async def lead(lease: Lease) -> None:
         runs.append(lease.token)
 
-    async with Cluster(app, nodes=3, lease_s=0.5) as cluster:
+    async with Cluster(app, nodes=3, lease_s=3.0) as cluster:
         await until(lambda: runs)
         await asyncio.sleep(0.7)
         assert len(runs) == 1
@@ -105,7 +105,7 @@ async def test_a_leader_that_fails_lets_another_lead(caplog: pytest.LogCaptureFi
         runs.append(lease.token)
         raise RuntimeError("not today")
 
-    async with Cluster(app, nodes=2, lease_s=0.5):
+    async with Cluster(app, nodes=2, lease_s=2.0):
         await until(lambda: len(runs) >= 3)
     assert runs == sorted(set(runs))
     assert "another node may do better" in caplog.text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
@@ -18,7 +19,9 @@ from coterie.errors import (
     Outcome,
     Overloaded,
     Unavailable,
+    Unsupported,
 )
+from coterie.ports.guarantees import Consistency
 from coterie.ports.store import Commit, Fence
 
 lock = Lock("x")
@@ -407,3 +410,12 @@ def test_sizes_that_make_no_sense_are_refused() -> None:
 async def test_outside_of_a_node_there_is_nothing_to_hold() -> None:
     with pytest.raises(NotRunning):
         await lock.acquire()
+
+
+async def test_an_engine_that_is_no_ground_for_locks_is_refused(place: Place) -> None:
+    call = place.node()
+    for weak in ({"consistency": Consistency.SEQUENTIAL}, {"multi_key_commit": False}):
+        place.flaky["a"].guarantees = dataclasses.replace(place.store.guarantees, **weak)
+        async with on(call):
+            with pytest.raises(Unsupported, match="linearizable commits of several keys"):
+                await lock.acquire()

@@ -156,7 +156,7 @@ async def test_each_tick_runs_once_in_the_cluster_also_when_nodes_die() -> None:
     async def count(tick: Tick) -> None:
         runs.append(tick.due)
 
-    async with Cluster(app, nodes=3, lease_s=0.5) as cluster:
+    async with Cluster(app, nodes=3, lease_s=1.0) as cluster:
         await until(lambda: len(runs) >= 5)
         await cluster.kill(0)
         await until(lambda: len(runs) >= 10)
@@ -179,7 +179,7 @@ async def test_a_run_is_run_again_when_its_node_dies_and_the_dead_one_cannot_wri
             await asyncio.Event().wait()
         await numbers.put("done", tick.attempt, fence=tick)
 
-    async with Cluster(app, nodes=2, lease_s=0.5) as cluster:
+    async with Cluster(app, nodes=2, lease_s=1.0) as cluster:
         await until(lambda: attempts)
         (first,) = attempts
         (running,) = [run for run in await work.history() if run.status is RunStatus.RUNNING]
