@@ -58,6 +58,7 @@ def test_a_wrong_file_is_explained(tmp_path: Path, content: str, message: str) -
         ({"engine": "sqlite"}, "engine must be a URL"),
         ({"name": "a b"}, "no space"),
         ({"lease_s": 0.01}, "lease_s must be between"),
+        ({"gossip_s": 0.001}, "gossip_s must be between"),
         ({"drain_s": -1}, "drain_s must be between"),
         ({"cluster_key": "short"}, "at least 16"),
     ],
