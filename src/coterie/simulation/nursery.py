@@ -247,8 +247,13 @@ def main() -> None:
         _write(results, _portable(error))
         return
     waiting = _requests(sys.stdin.buffer) if requests is None else requests
-    for result in explore(scenario, waiting, settings, jobs=jobs):
-        _write(results, result)
+    running: Any = explore(scenario, waiting, settings, jobs=jobs)
+    try:
+        for result in running:
+            _write(results, result)
+    except BrokenPipeError:  # Whoever wanted them was killed, and nobody is left to be told.
+        running.close()
+        os._exit(1)
 
 
 def _portable(error: Exception) -> Exception:

@@ -161,21 +161,40 @@ def test_what_is_wrong_is_told(folder: Path, words: tuple[str, ...], message: st
     assert message in done.stderr
 
 
-def test_ctrl_c_shows_what_was_found_and_leaves_nothing_behind(folder: Path) -> None:
+def started(folder: Path) -> subprocess.Popen[str]:
+    """Start very many universes, and wait until some are under way."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
     words = (sys.executable, "-m", "coterie", "sim", "counters.py:right", "--universes", "100000")
-    with subprocess.Popen(
+    process = subprocess.Popen(
         words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        deadline = time.monotonic() + 30
-        while not _universes(process.pid) and time.monotonic() < deadline:
-            time.sleep(0.05)
+    )
+    deadline = time.monotonic() + 30
+    while not _universes(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return process
+
+
+def test_ctrl_c_shows_what_was_found_and_leaves_nothing_behind(folder: Path) -> None:
+    with started(folder) as process:
         below = psutil.Process(process.pid).children(recursive=True)
         assert below
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (130, "")
     assert re.match(r"\d+ of 100,000 universes", out)
+    _gone, alive = psutil.wait_procs(below, timeout=10)
+    assert alive == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_ends_it_ends_its_universes_without_a_word(folder: Path, number: signal.Signals) -> None:
+    with started(folder) as process:
+        below = psutil.Process(process.pid).children(recursive=True)
+        assert below
+        process.send_signal(number)
+        # Its universes hold the other end of the pipe, so this waits for them too.
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (-number, "")
     _gone, alive = psutil.wait_procs(below, timeout=10)
     assert alive == []
 
