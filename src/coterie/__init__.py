@@ -14,6 +14,7 @@ Run it with `coterie run shop:app`.
 """
 
 from .app import App
+from .coordination import JobPolicy, Lease, Tick
 from .errors import (
     AlreadyExists,
     Conflict,
@@ -44,7 +45,9 @@ __all__ = [
     "Hedge",
     "InvalidArgument",
     "Item",
+    "JobPolicy",
     "KeyReused",
+    "Lease",
     "MapChange",
     "NotFound",
     "Outcome",
@@ -56,6 +59,7 @@ __all__ = [
     "Replicated",
     "Retry",
     "StrongMap",
+    "Tick",
     "Transaction",
     "Unavailable",
     "deadline",
