@@ -84,10 +84,10 @@ class Replica:
         self._id = entropy.identifier()[-12:]
         self._number = 0
         self._queue: deque[_Asked] = deque()
-        self._queued = asyncio.Event()
+        self._sending_soon = False
         self._pending: dict[int, _Message] = {}
         self._waiting = 0
-        self._slots = asyncio.Semaphore(_MAX_IN_FLIGHT)
+        self._in_flight = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._images = Images(link, name, replicas, self._id)
         self._consumer = Consumer(link, name, self._receive)
@@ -109,7 +109,7 @@ class Replica:
             await self._images.open()
         except ApiError as error:
             raise self._link.refusal(error) from error
-        for work in (self._keep(), self._send(), self._give_up(), self._end_leases()):
+        for work in (self._keep(), self._give_up(), self._end_leases()):
             self._start(work)
         await self.ask(Barrier())
 
@@ -154,7 +154,10 @@ class Replica:
         self._waiting += 1
         asked.future.add_done_callback(self._answered)
         self._queue.append(asked)
-        self._queued.set()
+        if not self._sending_soon:
+            # All that is asked in this turn of the loop goes together.
+            self._sending_soon = True
+            self._loop.call_soon(self._send)
         return asked.future
 
     def _answered(self, future: asyncio.Future[int]) -> None:
@@ -165,18 +168,17 @@ class Replica:
     def _max_bytes(self) -> int:
         return self._link.client.max_payload - _ENVELOPE_BYTES
 
-    async def _send(self) -> None:
-        while True:
-            await self._queued.wait()
-            await self._slots.acquire()
+    def _send(self) -> None:
+        """Send what waits, unless enough is on its way: then it goes together, a little later."""
+        self._sending_soon = False
+        while self._queue and self._in_flight < _MAX_IN_FLIGHT and not self._closed:
             asked = self._take()
             if asked:
                 self._number += 1
                 message = _Message(asked, self._loop.create_future())
                 self._pending[self._number] = message
+                self._in_flight += 1
                 self._start(self._deliver(self._number, message))
-            else:
-                self._slots.release()
 
     def _take(self) -> list[_Asked]:
         """Take from the queue what one message holds."""
@@ -190,8 +192,6 @@ class Replica:
             if not first.future.done():
                 asked.append(first)
                 size += len(first.data)
-        if not self._queue:
-            self._queued.clear()
         return asked
 
     async def _deliver(self, number: int, message: _Message) -> None:
@@ -204,7 +204,8 @@ class Replica:
                 id_ = f"{self._id}-{number}"
                 await self._link.publish(f"{self._name}.log", body, id_, deadline=deadline)
             finally:
-                self._slots.release()
+                self._in_flight -= 1
+                self._send()
             # The consumer brings it, usually before the acknowledgement is here.
             if not message.applied.done():
                 async with asyncio.timeout_at(deadline):
