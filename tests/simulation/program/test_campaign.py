@@ -64,6 +64,7 @@ def test_idempotent_methods_have_one_effect_and_the_first_reply() -> None:
     assert "had different replies to one key of Till.spend" in finding.result.message
 
 
+@pytest.mark.timeout(180)
 def test_a_shop_that_charges_again_is_found_and_made_small() -> None:
     finding = found("charges_again:app", 100, budget=60, seed=8)
     result = finding.result
