@@ -26,17 +26,14 @@ async def run(how: str, *workloads: str, time_s: float = 1.0) -> Report:
     [
         ("stale-reads", "register", "linearizable"),
         ("stale-scans", "set", "no element lost"),
-        ("stale-scans", "bank", "the total is conserved"),
         ("dropped-writes", "register", "linearizable"),
         ("dropped-writes", "set", "no element lost"),
-        ("dropped-writes", "bank", "the total is conserved"),
         ("dropped-writes", "append", "strict serializable"),
         ("torn-commits", "bank", "the total is conserved"),
         ("torn-commits", "append", "strict serializable"),
         ("unchecked", "append", "snapshot isolation"),
         ("unchecked", "bank", "the total is conserved"),
         ("false-outcomes", "register", "linearizable"),
-        ("false-outcomes", "set", "no element lost"),
         ("repeated-records", "log", "no record lost, repeated or out of order"),
         ("swallowed-records", "log", "no record lost, repeated or out of order"),
     ],
@@ -56,7 +53,7 @@ async def test_a_lock_without_its_fence_is_found() -> None:
 
 
 async def test_nothing_is_found_where_nothing_is_broken() -> None:
-    report = await run("none", *WORKLOADS, time_s=2.0)
+    report = await run("none", *WORKLOADS)
     assert report.broken == ()
     assert report.exit_code() == 0
     assert all(part.tally.counts["ok"] > 10 for part in report.parts)

@@ -16,7 +16,8 @@ TTL_S = 2.0
 
 _KEYS = ("x", "y")
 _DAWDLES = 0.12
-_DAWDLE_S = TTL_S + 0.6
+_DAWDLE_S = TTL_S + 1.2
+"""Leases end late: etcd looks for those that are over twice a second."""
 _HOLD_S = 0.05
 
 
