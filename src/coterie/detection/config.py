@@ -30,8 +30,8 @@ class DetectionConfig:
     phi: float = 8.0
     """From this φ on, a silent node is probed out of turn."""
     max_rumors: int = 16
-    """How many pieces of news one message carries at most. With 8, a thousand nodes that lose a tenth of their
-    messages suspect each other faster than they can tell all of it, and other news waits for many periods."""
+    """How many pieces of news one message carries at most. With 8, a thousand nodes that lose a tenth of
+    their messages suspect each other faster than they can tell it, and other news waits for many periods."""
     max_loads: int = 4
     """Of how many others a message tells the load, besides the sender's own."""
     spread: float = 4.0
