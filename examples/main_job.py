@@ -106,7 +106,7 @@ class Engines:
 
     def options(self) -> tuple[str, ...]:
         """Return what tells a node where they are."""
-        urls = [cluster.url for cluster in self.clusters]
+        urls = [cluster.engine_url for cluster in self.clusters]
         return ("--engine", urls[0]) if len(urls) == 1 else ("--store", urls[0], "--log", urls[1])
 
     async def kill(self, answered: int) -> None:

@@ -70,7 +70,7 @@ async def running(clusters: Mapping[str, lab.Cluster]) -> AsyncIterator[dict[str
     async with AsyncExitStack() as stack:
         for cluster in dict.fromkeys(clusters.values()):
             await stack.enter_async_context(cluster)
-        yield {option: cluster.url for option, cluster in clusters.items()}
+        yield {option: cluster.engine_url for option, cluster in clusters.items()}
 
 
 async def keep(cluster: lab.Cluster, *, restart: bool, tell: Tell) -> None:

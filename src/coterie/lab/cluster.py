@@ -147,6 +147,11 @@ class Cluster:
         return self.engine.url(self._members)
 
     @property
+    def engine_url(self) -> str:
+        """The same for Coterie's engine, with what makes it sure of the members' settings."""
+        return self.engine.engine_url(self._members)
+
+    @property
     def urls(self) -> list[str]:
         """One URL for each member."""
         return [self.engine.url([member]) for member in self._members]

@@ -163,6 +163,10 @@ class Engine(abc.ABC):
         hosts = ",".join(str(member.address) for member in members)
         return f"{self.scheme}://{self.login()}{hosts}{self.path(members)}"
 
+    def engine_url(self, members: Sequence[Member]) -> str:
+        """Return the URL that tells Coterie's engine of `members` all that it may know."""
+        return self.url(members)
+
     def environment(self) -> Mapping[str, str]:
         """Return variables that members run with."""
         return self.binary.environment()

@@ -122,6 +122,13 @@ class Nats(Engine):
                 return member
         raise NotYet(f"no member says that it leads {group}")
 
+    def engine_url(self, members: Sequence[Member]) -> str:
+        if self.site.options.settings.get("jetstream.sync_interval", "always") != "always":
+            return self.url(members)
+        # Where members tell that they sync what they acknowledge, so that no less is promised.
+        monitors = (f"http://{self.site.network.listening(member.name, 'http')}" for member in members)
+        return f"{self.url(members)}?monitor={','.join(monitors)}"
+
     def login(self) -> str:
         token = self.site.options.token
         return f"{quote(token, safe='')}@" if token is not None else super().login()

@@ -108,6 +108,13 @@ async def test_three_members_outlive_the_loss_of_a_machine() -> None:
         async with open_nats(cluster.url, monitor=monitors(cluster)) as engine:
             assert engine.store.guarantees.durability is Durability.MACHINE_LOSS
             assert engine.log.guarantees.durability is Durability.MACHINE_LOSS
+        await cluster.kill(2)
+        async with open_nats(cluster.engine_url) as engine:  # A node starts while a member is down.
+            assert engine.store.guarantees.durability is Durability.MACHINE_LOSS
+        await cluster.restart(2)
+        # Half of those that are named is no majority.
+        down = f"{monitors(cluster)},http://127.0.0.1:1,http://127.0.0.1:2,http://127.0.0.1:3"
+        await refused(cluster.url, Unavailable, "does not answer", monitor=down)
         # Promised is what the streams there are can keep.
         await refused(cluster.url, InvalidConfiguration, "num_replicas 3 in place of 1", replicas=1)
         await refused(cluster.url, InvalidConfiguration, "replicas", replicas=5, prefix="other")

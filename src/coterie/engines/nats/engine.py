@@ -101,8 +101,10 @@ class NatsEngine:
 async def _synced(config: NatsConfig) -> bool:
     """Whether the members sync what they store before they acknowledge it, as far as they tell.
 
-    Raises `InvalidConfiguration` when one says that it does not, and `Unavailable` when one does not say.
+    Raises `InvalidConfiguration` when one says that it does not, and `Unavailable` when not even a majority
+    says anything: a node must be able to start while a member is down.
     """
+    silent: list[Unavailable] = []
     for address in config.monitor:
         url = f"{address.rstrip('/')}/jsz?config=true"
         if not url.startswith(("http://", "https://")):
@@ -110,7 +112,10 @@ async def _synced(config: NatsConfig) -> bool:
         try:
             answer: dict[str, Any] = json.loads(await asyncio.to_thread(_read, url, config.connect_timeout_s))
         except (OSError, ValueError) as error:
-            raise Unavailable(f"{url} does not answer: {error}", outcome=Outcome.NOT_APPLIED) from error
+            silent.append(Unavailable(f"{url} does not answer: {error}", outcome=Outcome.NOT_APPLIED))
+            if len(silent) * 2 >= len(config.monitor):
+                raise silent[0] from error
+            continue
         if not (answer.get("config") or {}).get("sync_always"):
             raise InvalidConfiguration(
                 f"{address} does not sync what it acknowledges: a power loss would take it",

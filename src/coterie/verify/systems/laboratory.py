@@ -56,7 +56,8 @@ class LabSystem(System):
         return self.cluster.url
 
     async def open(self, client: int) -> Engine:
-        return await open_engine(self.url, clock=SystemClock(), entropy=SystemEntropy())
+        url = self.url if self.name in _ONE_PRIMARY else self.cluster.engine_url
+        return await open_engine(url, clock=SystemClock(), entropy=SystemEntropy())
 
     def moved(self, primary: int) -> None:
         """Send clients to another primary."""
