@@ -79,12 +79,15 @@ def test_a_shop_that_charges_again_is_found_and_made_small() -> None:
     assert {"operation", "call", "fault"} <= kinds
 
 
-@pytest.mark.parametrize(("weak", "faults"), [("stale-reads", 0), ("lost-writes", 1), ("repeated-writes", 1)])
-def test_a_weak_engine_is_found_without_any_test_code(weak: str, faults: int) -> None:
+# An old answer needs no fault. The others need one, and may need a second before it.
+@pytest.mark.parametrize(
+    ("weak", "faults"), [("stale-reads", {0}), ("lost-writes", {1, 2}), ("repeated-writes", {1, 2})]
+)
+def test_a_weak_engine_is_found_without_any_test_code(weak: str, faults: set[int]) -> None:
     finding = found("shop:app", 200, weak=(weak,), faults=("engine",), duration_s=30)
     assert finding.result.promise.startswith("map ")
     assert "is not linearizable: " in finding.result.message
-    assert len(finding.result.fired) == faults
+    assert len(finding.result.fired) in faults
     assert finding.repeatable
     assert any(event.detail.get("witness") for event in finding.result.record)
 
