@@ -92,7 +92,7 @@ class OurCrowd:
 def have_peer() -> bool:
     """Return whether kinship is installed: SWIM with Lifeguard in Rust, over UDP."""
     try:
-        import kinship  # type: ignore[import-not-found]
+        import kinship
     except ImportError:
         return False
     return bool(kinship)

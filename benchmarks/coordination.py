@@ -35,7 +35,7 @@ __all__ = ["TITLE", "run"]
 
 TITLE = "Locks: a free one taken and given back, and one handed over among 16 waiters"
 WAITERS = 16
-ENGINES = ("sqlite", "valkey", "etcd")
+ENGINES = ("sqlite", "valkey", "etcd", "nats")
 
 Turn = Callable[[], Awaitable[None]]
 
