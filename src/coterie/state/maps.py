@@ -124,24 +124,24 @@ class StrongMap(Generic[V]):
         bound = self._bound()
         stored = bound.prefix + self._checked(key)
         puts = (Put(stored, self._encode(value if type(value) is self._plain else self._validate(value))),)
-        if expect is None and fence is None:
-            return await bound.store.commit(Commit(puts))
-        return await self._commit(Commit(puts), key, stored, expect, fence)
+        commit = Commit(puts) if expect is None else Commit(puts, (), (Check(stored, expect),))
+        try:
+            # Most writes are under no fence; they are made here, as each call between costs.
+            if fence is None:
+                return await bound.store.commit(commit)
+            return await commit_fenced(bound.store, commit, fence)
+        except Fenced:
+            raise
+        except Conflict as error:
+            raise self._conflict(error, key, expect or 0) from error
 
     async def delete(self, key: str, *, expect: int | None = None, fence: Fencing | None = None) -> None:
         """Remove the entry of `key`, if there is one. With `expect` and `fence`, as `put`."""
         bound = self._bound()
         stored = bound.prefix + self._checked(key)
-        await self._commit(Commit((), (stored,)), key, stored, expect, fence)
-
-    async def _commit(
-        self, commit: Commit, key: str, stored: str, expect: int | None, fence: Fencing | None
-    ) -> int:
-        checks = () if expect is None else (Check(stored, expect),)
+        commit = Commit((), (stored,), () if expect is None else (Check(stored, expect),))
         try:
-            return await commit_fenced(
-                self._bound().store, Commit(commit.puts, commit.deletes, checks), fence
-            )
+            await commit_fenced(bound.store, commit, fence)
         except Fenced:
             raise
         except Conflict as error:
@@ -175,7 +175,10 @@ class StrongMap(Generic[V]):
             check = Check(stored, ABSENT if entry is None else entry.version)
             try:
                 commit = Commit((Put(stored, self._encode(value)),), (), (check,))
-                await commit_fenced(bound.store, commit, fence)
+                if fence is None:
+                    await bound.store.commit(commit)
+                else:
+                    await commit_fenced(bound.store, commit, fence)
             except Fenced:
                 raise
             except Conflict:
