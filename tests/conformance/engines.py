@@ -10,8 +10,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
+import nats
+
 from coterie.conformance import LogFixture, StoreFixture, WireFixture
 from coterie.engines.memory import MemoryLog, MemoryNetwork, MemoryStore
+from coterie.engines.nats import NatsConfig
+from coterie.engines.nats._wire_messages import VERSION, Bye, Hello, decode, encode
+from coterie.engines.nats.wire import NatsWire
 from coterie.engines.sqlite import SqliteEngine
 from coterie.engines.sqlite import open_engine as open_sqlite
 from coterie.engines.system import SystemClock, SystemEntropy
@@ -355,6 +360,52 @@ class TcpWires:
             await writer.wait_closed()
 
 
+class NatsWires:
+    """`WireFixture` of one real server: each node has a connection of its own."""
+
+    framed = True
+    free_address = "nats:0"
+
+    def __init__(self, url: str) -> None:
+        self.config = NatsConfig.from_url(url)
+        self.nodes: list[Wire] = []
+
+    @property
+    def wire(self) -> Wire:
+        return self.nodes[0]
+
+    async def connect(self) -> Wire:
+        self.nodes.append(await NatsWire.open(self.config, SystemEntropy()))
+        return self.nodes[-1]
+
+    async def garble(self, address: str, data: bytes) -> None:
+        """Say nonsense in place of the hello, and behind one, which ends the session."""
+        client = await nats.connect(f"nats://{self.config.servers[0]}")
+        space = f"{self.config.prefix}.wire"
+        listener = f"{space}.at.{address.removeprefix('nats:')}"
+        inbox = await client.subscribe(f"{space}.to.stranger.1")
+        await client.publish(listener, data, f"{inbox.subject}.1")
+        assert isinstance(decode((await inbox.next_msg(timeout=10)).data).messages[0], Bye)
+        hello = encode((1, 0, [Hello(VERSION, "a stranger")]))
+        await client.publish(listener, hello, f"{inbox.subject}.1")
+        welcome = await inbox.next_msg(timeout=10)
+        await client.publish(welcome.reply.rpartition(".")[0], data, f"{inbox.subject}.2")
+        while not isinstance(decode((await inbox.next_msg(timeout=10)).data).messages[0], Bye):
+            pass
+        await client.close()
+
+
+@asynccontextmanager
+async def nats_wire(_directory: Path) -> AsyncIterator[WireFixture]:
+    wires = NatsWires(nats_url())
+    try:
+        await wires.connect()
+        yield wires
+    finally:
+        for wire in wires.nodes:
+            await wire.close()
+
+
 @asynccontextmanager
 async def tcp_wire(_directory: Path) -> AsyncIterator[WireFixture]:
     async with _tcp(lambda: "127.0.0.1:0") as wires:
@@ -408,7 +459,12 @@ LOGS: Mapping[str, LogFactory] = {
     "valkey": server_log(valkey_url),
     "nats": server_log(nats_url),
 }
-WIRES: Mapping[str, WireFactory] = {"memory": memory_wire, "tcp": tcp_wire, "unix": unix_wire}
+WIRES: Mapping[str, WireFactory] = {
+    "memory": memory_wire,
+    "tcp": tcp_wire,
+    "unix": unix_wire,
+    "nats": nats_wire,
+}
 CLOCKS: Mapping[str, ClockFactory] = {"system": system_clock}
 ENTROPIES: Mapping[str, EntropyFactory] = {"system": system_entropy}
 

@@ -121,6 +121,7 @@ class Connection:
             "max_outstanding_pings": 2,
             "error_cb": failed,
             "reconnected_cb": self._reconnected,
+            "disconnected_cb": self.disconnected,
             "closed_cb": self._given_up,
             "tls": config.trust(),
             "user": config.user or None,
@@ -142,7 +143,14 @@ class Connection:
         client.options["max_reconnect_attempts"] = -1
         self._inbox = client.new_inbox()
         await client.subscribe(f"{self._inbox}.*", cb=self._replied)
+        await self.subscribe(client)
         self.client, self.trouble = client, ""
+
+    async def subscribe(self, client: Client) -> None:
+        """Subscribe to what is to come besides answers. For a client that was just connected."""
+
+    async def disconnected(self) -> None:
+        """The connection is lost. The client tries to make it anew, and subscribes to the same again."""
 
     async def close(self) -> None:
         """End the connection. Idempotent."""

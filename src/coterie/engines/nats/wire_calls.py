@@ -1,0 +1,139 @@
+"""The caller's end of a session: pairs answers with what was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any
+
+from ...errors import CoterieError, DeadlineExceeded, Outcome, ProtocolError, Unavailable
+from ._wire_messages import (
+    VERSION,
+    Batch,
+    End,
+    Failed,
+    Goodbye,
+    Hello,
+    Item,
+    Message,
+    Noted,
+    Refused,
+    Reply,
+    Welcome,
+    failure_of,
+    refusal_of,
+)
+from .wire_link import WireLink
+from .wire_session import Session
+
+__all__ = ["CallingSession", "Complete", "Pending"]
+
+
+class Pending:
+    """A call under way: what has come and was not taken yet, and how it ended. A request has one item."""
+
+    __slots__ = ("_waiter", "end", "id", "items", "number", "taken", "timer")
+
+    def __init__(self, id_: int) -> None:
+        self.id: int = id_
+        self.timer: asyncio.TimerHandle | None = None
+        self.number: int = 0
+        """The number of the message that asked for it."""
+        self.items: deque[Any] = deque()
+        self.taken: int = 0
+        self.end: BaseException | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def next(self) -> Any:
+        """Return the next item; raise how the call ended when there are no more."""
+        while not self.items:
+            if self.end is not None:
+                raise self.end
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        self.taken += 1
+        return self.items.popleft()
+
+    def put(self, item: Any) -> None:
+        self.items.append(item)
+        self._wake()
+
+    def finish(self, end: BaseException) -> None:
+        """End the call behind its items, if it has not ended."""
+        if self.end is None:
+            self.end = end
+            self._wake()
+
+    def expire(self, target: str) -> None:
+        """End the call at once: its time is over."""
+        self.items.clear()
+        self.end = DeadlineExceeded(f"{target} gave no answer in time")
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+class Complete(Exception):
+    """A stream has no more items."""
+
+
+class CallingSession(Session):
+    """The caller's end of a session: pairs answers with what was asked."""
+
+    def __init__(self, link: WireLink, to: str) -> None:
+        super().__init__(link, to)
+        self.ready: asyncio.Future[None] = self.loop.create_future()
+        """Done once the listener has welcomed us, or has not."""
+        self.pending: dict[int, Pending] = {}
+        self.draining: bool = False
+        """Whether the listener takes no new calls."""
+        self.last_id = 0
+        self.send(Hello(VERSION, link.name))
+
+    def meets(self, sender: str, batch: Batch) -> bool:
+        if not self.taken and batch.first == 1 and not self.ready.done():
+            self.to = sender  # From the subject that everybody knows to that of the session.
+        return sender == self.to
+
+    def received(self, message: Message) -> None:
+        if isinstance(message, Reply | Item):
+            self._put(message.id, message.body)
+        elif isinstance(message, End):
+            self._end(message.id, Complete())
+        elif isinstance(message, Failed):
+            self._end(message.id, failure_of(message))
+        elif isinstance(message, Refused):
+            why = f"the peer refused the call: {message.message}"
+            self._end(message.id, refusal_of(message.code, why, Outcome.NOT_APPLIED))
+        elif isinstance(message, Goodbye):
+            self.draining = True
+            self.send(Noted())
+        elif isinstance(message, Welcome) and not self.ready.done():
+            if message.version != VERSION:
+                raise ProtocolError(f"the peer speaks version {message.version}, and this is {VERSION}")
+            self.ready.set_result(None)
+        else:
+            raise ProtocolError(f"a {type(message).__name__} was not expected here")
+
+    def _put(self, id_: int, body: Any) -> None:
+        call = self.pending.get(id_)
+        if call is not None and call.end is None:
+            if len(call.items) >= self.link.limits.credit_items:
+                raise ProtocolError("the peer sent more items than it had credit for")
+            call.put(body)
+
+    def _end(self, id_: int, error: Exception) -> None:
+        call = self.pending.get(id_)
+        if call is not None:
+            call.finish(error)
+
+    def lost(self, reason: CoterieError) -> None:
+        if not self.ready.done():
+            self.ready.set_exception(reason)
+            self.ready.exception()  # It may be that nobody waits for it any more.
+        for call in self.pending.values():
+            never = call.number >= self.lost_from
+            what = f"the session was lost while the call was under way: {reason.message}"
+            call.finish(Unavailable(what, outcome=Outcome.NOT_APPLIED if never else Outcome.UNKNOWN))

@@ -1,0 +1,186 @@
+"""The calling end: a channel towards one listener, and the session that it keeps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import msgspec
+
+from ...context import Metadata
+from ...errors import CoterieError, DeadlineExceeded, Outcome, Unavailable
+from ._wire_messages import Call, Cancel, Credit, Datagram, refusal_of
+from .wire_calls import CallingSession, Complete, Pending
+from .wire_link import WireLink
+from .wire_session import too_large
+
+__all__ = ["NatsChannel"]
+
+
+class NatsChannel:
+    """Calls one address. Begins a session at the first use, and again after it was lost."""
+
+    def __init__(self, address: str, subject: str, link: WireLink, *, closed: bool = False) -> None:
+        self._address = address
+        self._subject = subject
+        self._link = link
+        self._time = asyncio.get_running_loop().time
+        self._session: CallingSession | None = None
+        self._connecting: asyncio.Task[CallingSession] | None = None
+        self._closed = closed
+
+    @property
+    def address(self) -> str:
+        return self._address
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    @property
+    def pending(self) -> int:
+        return 0 if self._session is None else len(self._session.pending)
+
+    async def request(
+        self, target: str, body: bytes, *, timeout_s: float, metadata: Metadata | None = None
+    ) -> bytes | memoryview | msgspec.Raw:
+        deadline = self._check(target, body, timeout_s)
+        assert deadline is not None  # noqa: S101 - as there is a timeout
+        session = await self._connected(deadline)
+        call = self._begin(session, Call(0, target, 0, msgspec.Raw(body), metadata), deadline)
+        try:
+            reply: msgspec.Raw = await call.next()
+            call.finish(Complete())
+            return reply
+        finally:
+            self._leave(session, call)
+
+    async def stream(
+        self, target: str, body: bytes, *, timeout_s: float | None, metadata: Metadata | None = None
+    ) -> AsyncGenerator[bytes | memoryview | msgspec.Raw, None]:
+        deadline = self._check(target, body, timeout_s)
+        session = await self._connected(deadline or self._time() + self._link.limits.connect_timeout_s)
+        credit = self._link.limits.credit_items
+        call = self._begin(session, Call(0, target, 0, msgspec.Raw(body), metadata, credit), deadline)
+        try:
+            while True:
+                try:
+                    item = await call.next()
+                except Complete:
+                    return
+                if call.taken * 2 >= credit:
+                    session.send(Credit(call.id, call.taken))
+                    call.taken = 0
+                yield item
+        finally:
+            self._leave(session, call)
+
+    def _check(self, target: str, body: bytes, timeout_s: float | None) -> float | None:
+        """Return the deadline of a call; raise what is wrong with it before anything is sent."""
+        if len(body) > self._link.max_body_bytes:
+            raise too_large(len(body), self._link.max_body_bytes)
+        if timeout_s is None:
+            return None
+        if timeout_s <= 0:
+            raise DeadlineExceeded(f"there was no time left for {target}", outcome=Outcome.NOT_APPLIED)
+        return self._time() + timeout_s
+
+    def _begin(self, session: CallingSession, message: Call, deadline: float | None) -> Pending:
+        """Send what asks for a call, with its id and the time that is left, and expect the answer."""
+        session.last_id += 1
+        call = Pending(session.last_id)
+        timeout_ms = 0 if deadline is None else max(1, int((deadline - self._time()) * 1000))
+        call.number = session.send(msgspec.structs.replace(message, id=call.id, timeout_ms=timeout_ms))
+        session.pending[call.id] = call
+        if deadline is not None:
+            call.timer = session.loop.call_at(deadline, call.expire, message.target)
+        return call
+
+    def _leave(self, session: CallingSession, call: Pending) -> None:
+        """Let go of a call, and tell the listener if it may still be at it."""
+        del session.pending[call.id]
+        if call.timer is not None:
+            call.timer.cancel()
+        if call.end is None or isinstance(call.end, DeadlineExceeded):
+            session.send(Cancel(call.id))
+
+    def datagram(self, body: bytes) -> None:
+        session = self._session
+        if session is not None and session.open:
+            if not session.congested and len(body) <= self._link.max_body_bytes:
+                session.send(Datagram(bytes(body)))
+        elif not self._closed and self._connecting is None:
+            self._connecting = self._begin_to_connect()
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
+            await asyncio.gather(self._connecting, return_exceptions=True)
+        if self._session is not None:
+            self._session.close(Unavailable("the channel was closed"))
+
+    async def _connected(self, deadline: float) -> CallingSession:
+        """Return a session that takes calls. Raises with the outcome "not applied" when there is none."""
+        while True:
+            if self._closed:
+                raise Unavailable(f"the channel to {self.address} is closed", outcome=Outcome.NOT_APPLIED)
+            session = self._session
+            if session is not None and session.open:
+                if session.draining:
+                    raise Unavailable(f"{self.address} is draining", outcome=Outcome.NOT_APPLIED)
+                if not session.congested:
+                    return session
+                waiting: Any = session.writable()
+            else:
+                if self._connecting is None:
+                    self._connecting = self._begin_to_connect()
+                waiting = asyncio.shield(self._connecting)
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await waiting
+            except TimeoutError:
+                raise DeadlineExceeded(
+                    f"{self.address} could not be reached in time", outcome=Outcome.NOT_APPLIED
+                ) from None
+            except asyncio.CancelledError:
+                caller = asyncio.current_task()
+                if caller is None or caller.cancelling() or not self._closed:
+                    raise
+                # Not the caller was cancelled, but the attempt to connect, by `close`: said above.
+
+    def _begin_to_connect(self) -> asyncio.Task[CallingSession]:
+        connecting = asyncio.create_task(self._connect())
+        connecting.add_done_callback(_heard)  # It may be that nobody waits for it: a datagram does not.
+        return connecting
+
+    async def _connect(self) -> CallingSession:
+        link = self._link
+        try:
+            if not link.client.is_connected:
+                raise Unavailable(f"there is no connection to {link.place}: {link.trouble}")
+            session = CallingSession(link, self._subject)
+            try:
+                async with asyncio.timeout(link.limits.connect_timeout_s):
+                    await session.ready
+            except TimeoutError:
+                session.finish(Unavailable(f"no answer. {link.trouble}".strip()))
+                raise session.reason or Unavailable() from None
+            except asyncio.CancelledError:
+                session.close(Unavailable("the channel was closed"))
+                raise
+        except CoterieError as error:
+            what = f"{self.address} cannot be reached: {error.message}"
+            raise refusal_of(error.code, what, Outcome.NOT_APPLIED) from error
+        finally:
+            self._connecting = None
+        self._session = session
+        return session
+
+
+def _heard(connecting: asyncio.Task[CallingSession]) -> None:
+    if not connecting.cancelled():
+        connecting.exception()
