@@ -27,7 +27,7 @@ RESULTS = FOLDER / "results"
 PACKAGES = ("coterie", "msgspec", "uvloop", "uvicorn", "fastapi", "aiohttp", "grpcio", "Pyro5")
 
 EXAMPLES = """examples:
-  python -m benchmarks                     all, about ten minutes
+  python -m benchmarks                     all, about 25 minutes
   python -m benchmarks store sharing       keys on SQLite, by one process and by three
   python -m benchmarks http --quick        a first look
   python -m benchmarks --json > all.json   for machines; the tables are left out
