@@ -26,7 +26,9 @@ def test_every_seed_does_the_same_twice(scenario: str, seeds: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("app", "seeds"), [("shop:app", 8), ("counters:keyed", 3)])
+@pytest.mark.parametrize(
+    ("app", "seeds"), [("shop:app", 8), ("counters:keyed", 3), ("coordinated:locked", 3)]
+)
 def test_every_trial_of_an_app_does_the_same_twice(app: str, seeds: int) -> None:
     path = (str(EXAMPLES), str(HERE / "program" / "programs"), *sys.path)
     trial = Trial(app=app, duration_s=30.0)

@@ -6,37 +6,20 @@
 * A write with the token of a lease is refused once one with a later token was accepted.
 * A request reaches its handler at most once, and never when its caller was told that it did not.
 * An idempotent method gives all calls with one key the same reply, and does not run again once it is given.
+* Locks, sequences, schedules and rate limits: see `judge_coordination`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
-from ...history import MODELS, Interval
+from ...history import MODELS
 from .appends import as_appends
+from .broken import Broken
+from .judge_coordination import judge_coordination
 from .notebook import Call, FencedWrite, Keyed, Notebook
 
 __all__ = ["Broken", "judge"]
-
-
-@dataclass(frozen=True, slots=True)
-class Broken:
-    """A promise that was not kept; or, if `inconclusive`, of which that cannot be said."""
-
-    promise: str
-    sentence: str
-    witness: tuple[Interval, ...] = ()
-    inconclusive: bool = False
-
-    def text(self) -> str:
-        """Return the witness, an operation a line."""
-        return "\n".join(f"{_span(op)}  {op}" for op in self.witness)
-
-
-def _span(op: Interval) -> str:
-    end = "?" if op.end_ns is None else f"{op.end_ns / 1e9:.3f} s"
-    return f"{op.start_ns / 1e9:9.3f} s to {end:<10}"
 
 
 def judge(notebook: Notebook) -> Broken | None:
@@ -60,6 +43,7 @@ def _all(notebook: Notebook) -> Iterator[Broken]:
     for (method, key), kept in notebook.keyed.items():
         if kept.runs and kept.replies:
             yield from _idempotent(method, key, kept)
+    yield from judge_coordination(notebook)
 
 
 def _maps(notebook: Notebook) -> Iterator[Broken]:

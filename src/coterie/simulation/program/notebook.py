@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -18,7 +18,20 @@ from ...history.operations import show
 from ...ports.store import ABSENT, Commit, Entry, Fence, Put
 from ...ports.wire import Failure
 
-__all__ = ["DELETED", "TAG_BYTES", "Call", "Committed", "FencedWrite", "Keyed", "Notebook", "Noted", "Seen"]
+__all__ = [
+    "DELETED",
+    "TAG_BYTES",
+    "Acquired",
+    "Call",
+    "Committed",
+    "FencedWrite",
+    "Keyed",
+    "Notebook",
+    "Noted",
+    "Seen",
+]
+
+T = TypeVar("T")
 
 TAG_BYTES = 8
 DELETED = 0
@@ -121,6 +134,21 @@ class Keyed:
     """What its callers were told."""
 
 
+@dataclass(slots=True, eq=False)
+class Acquired:
+    """A lease that a queue gave: of a lock, a semaphore or an election. The key of `noted` is the queue."""
+
+    noted: Noted
+    token: int
+    shared: bool
+    """Whether others may hold in the same mode."""
+    places: int
+    fence: str | None
+    """The name that its fenced writes go by."""
+    beside: tuple[Noted, ...] = ()
+    """Who else held when it was given, by the Store's own view, and should not have."""
+
+
 class Notebook:
     """Collects what the recorded stores and wires of one universe report.
 
@@ -137,6 +165,7 @@ class Notebook:
         self.calls: list[Call] = []
         self.keyed: dict[tuple[str, str], Keyed] = {}
         """By method and idempotency key."""
+        self.acquired: list[Acquired] = []
         self.labels: dict[int, str] = {DELETED: "deleted"}
         """The text of every write by its number: the value, and the number."""
         self.versions: dict[str, dict[int, int]] = {}
@@ -184,6 +213,13 @@ class Notebook:
             return False
         self.operations.append(noted)
         return True
+
+    def add(self, item: T, to: list[T]) -> None:
+        """Take in `item` if there is room."""
+        if len(to) < self._limit:
+            to.append(item)
+        else:
+            self.full = True
 
     def call(self, host: str, method: str, target: str, *, quiet: bool) -> Call:
         """Note that `host` calls `method` at `target`."""

@@ -32,6 +32,7 @@ from .observer import OBSERVER, Observer
 from .record import write_down
 from .recording import Gate, recorded, watch_methods, watch_transactions
 from .target import find_app
+from .watching import watching
 
 __all__ = ["NETWORK_FAULTS", "Trial", "scenario"]
 
@@ -107,7 +108,8 @@ def scenario(trial: Trial) -> Scenario:
     async def universe(world: World) -> dict[str, Any]:
         stage = Stage(world, trial, app)
         try:
-            return await _run(stage)
+            with watching(stage.notebook, stage.engine.memory.store.snapshot):
+                return await _run(stage)
         finally:
             if world.trace.recording:
                 write_down(world, stage.notebook)
