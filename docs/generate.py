@@ -112,7 +112,12 @@ async def guarantee_tables() -> str:
         stores += [(name, store)] if store else []
         logs += [(name, log)] if log else []
     network, tcp = MemoryNetwork(), TcpWire(entropy=SystemEntropy())
-    wires = [("in memory", network.wire("a").guarantees), ("TCP, Unix socket", tcp.guarantees)]
+    over_nats = nats.wire_guarantees(max_payload=1024 * 1024, encrypted=False, authenticated=False)
+    wires = [
+        ("in memory", network.wire("a").guarantees),
+        ("TCP, Unix socket", tcp.guarantees),
+        ("`nats:` with the usual `max_payload`", over_nats),
+    ]
     await tcp.close()
     return "\n".join(
         (

@@ -40,6 +40,7 @@ _ENGINE = (
     click.option("--engine", metavar="URL", help="The engine; by default sqlite:///.coterie/<app>.db."),
     click.option("--store", metavar="URL", help="The engine for state, if another than --engine."),
     click.option("--log", metavar="URL", help="The engine for events, if another than --engine."),
+    click.option("--wire", metavar="URL", help="NATS servers that carry the calls between nodes."),
     click.option("--data", metavar="DIR", help="Where the embedded engine keeps its files."),
     click.option(
         "--cluster-key", metavar="KEY", help="The secret that the nodes share (better: COTERIE_CLUSTER_KEY)."

@@ -33,6 +33,8 @@ class NodeConfig:
     """The URL of the engine for state, when it is not `engine`."""
     log: str = ""
     """The URL of the engine for events, when it is not `engine`."""
+    wire: str = ""
+    """The URL of NATS servers that carry the calls between nodes; empty for straight from node to node."""
     listen: str = "127.0.0.1:0"
     """Where other nodes reach this one: `host:port` (port 0 for any free one) or `unix:/path`."""
     http: str = "127.0.0.1:8000"
@@ -61,12 +63,7 @@ class NodeConfig:
     def __post_init__(self) -> None:
         for name in ("listen", "http"):
             _check_address(name, getattr(self, name), off=name == "http")
-        for name in ("engine", "store", "log"):
-            url = getattr(self, name)
-            if url and ":" not in url:
-                raise InvalidConfiguration(
-                    f"{name} must be a URL, not {url!r}", hint="for instance sqlite:///.coterie/shop.db"
-                )
+        self._check_urls()
         if len(self.name) > 64 or any(c.isspace() or c == "/" for c in self.name):
             raise InvalidConfiguration(
                 f"a node's name must have at most 64 characters, no space and no slash, not {self.name!r}"
@@ -90,9 +87,27 @@ class NodeConfig:
         if self.cluster_key and len(self.cluster_key) < 16:
             raise InvalidConfiguration("cluster_key must have at least 16 characters")
 
+    def _check_urls(self) -> None:
+        for name in ("engine", "store", "log"):
+            url = getattr(self, name)
+            if url and ":" not in url:
+                raise InvalidConfiguration(
+                    f"{name} must be a URL, not {url!r}", hint="for instance sqlite:///.coterie/shop.db"
+                )
+        if self.wire and not self.wire.startswith(("nats://", "natss://")):
+            raise InvalidConfiguration(
+                f"wire must be a URL of NATS, not {mask_url(self.wire)!r}",
+                hint="write nats://host:4222, or leave it empty: nodes then call each other straight",
+            )
+
     def engine_url(self, app: str) -> str:
         """Return the URL of the engine, with the default filled in for the app of that name."""
         return self.engine or f"sqlite:///{self.data}/{app}.db"
+
+    @property
+    def wire_address(self) -> str:
+        """Where the node listens on its wire: at a name of its own where servers carry the calls."""
+        return "nats:0" if self.wire else self.listen
 
 
 def _check_address(name: str, address: str, *, off: bool) -> None:

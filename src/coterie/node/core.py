@@ -28,7 +28,7 @@ from ..services import (
 from ..state import MapBinding, Transactional, TransactionBinding
 from ..telemetry import Counter
 from .config import NodeConfig
-from .engines import Ports, check_guarantees, open_ports
+from .engines import Ports, check_guarantees, open_ports, open_wire
 
 if TYPE_CHECKING:
     from ..app import App
@@ -98,10 +98,9 @@ class Core:
 
     async def _open_ports(self) -> Ports:
         from ..engines.system import SystemClock, SystemEntropy
-        from ..engines.tcp import TcpWire, WireConfig
 
         clock, entropy = SystemClock(), SystemEntropy()
-        wire = TcpWire(entropy=entropy, config=WireConfig(cluster_key=self.config.cluster_key))
+        wire = await open_wire(self.config, entropy=entropy)
         self.stack.push_async_callback(wire.close)
         return await open_ports(
             self.app.name, self.config, self.stack, clock=clock, entropy=entropy, wire=wire

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..app import App
     from .config import NodeConfig
 
-__all__ = ["Ports", "check_guarantees", "open_engine", "open_ports"]
+__all__ = ["Ports", "check_guarantees", "open_engine", "open_ports", "open_wire"]
 
 GROUP = "coterie.engines"
 
@@ -74,11 +74,29 @@ async def open_engine(url: str, *, clock: Clock, entropy: Entropy) -> Engine:
     try:
         opener: OpenEngine = point.load()
     except ModuleNotFoundError as error:
-        raise InvalidConfiguration(
-            f"the engine {scheme!r} needs the module {error.name!r}",
-            hint=f"install it with: pip install 'coterie[{scheme}]'",
-        ) from error
+        raise _lacking(scheme, error) from error
     return await opener(url, clock=clock, entropy=entropy)
+
+
+async def open_wire(config: NodeConfig, *, entropy: Entropy) -> Wire:
+    """Open what carries the calls between nodes: sockets, or the servers that `config.wire` names."""
+    if not config.wire:
+        from ..engines.tcp import TcpWire, WireConfig
+
+        return TcpWire(entropy=entropy, config=WireConfig(cluster_key=config.cluster_key))
+    try:
+        from ..engines.nats import NatsConfig
+        from ..engines.nats.wire import NatsWire
+    except ModuleNotFoundError as error:
+        raise _lacking("nats", error) from error
+    return await NatsWire.open(NatsConfig.from_url(config.wire), entropy)
+
+
+def _lacking(scheme: str, error: ModuleNotFoundError) -> InvalidConfiguration:
+    return InvalidConfiguration(
+        f"the engine {scheme!r} needs the module {error.name!r}",
+        hint=f"install it with: pip install 'coterie[{scheme}]'",
+    )
 
 
 def _built_in(scheme: str) -> EntryPoint | None:

@@ -137,7 +137,7 @@ class Node:
             listener=core.on_policy,
         )
         handlers = dataclasses.replace(self._dispatcher.handlers(), datagram=self._on_datagram)
-        self._listener = await ports.wire.listen(self.config.listen, handlers)
+        self._listener = await ports.wire.listen(self.config.wire_address, handlers)
         core.stack.push_async_callback(self._listener.close)
         if self.config.http != "off":
             await self._start_http()

@@ -14,7 +14,7 @@ from coterie.node import NodeConfig, resolve
 from coterie.node.config import OPTIONS
 
 PAGE = (Path(__file__).parents[3] / "docs/configuration.md").read_text()
-CLUSTER = {"engine", "store", "log", "data", "cluster_key"}
+CLUSTER = {"engine", "store", "log", "wire", "data", "cluster_key"}
 TAKES = {
     "run": set(OPTIONS),
     "config": set(OPTIONS),
@@ -66,6 +66,7 @@ def test_the_sample_program_is_right() -> None:
 def test_each_setting_can_be_given_in_each_place(tmp_path: Path) -> None:
     values = {
         "name": "n", "engine": "sqlite:///a.db", "store": "sqlite:///b.db", "log": "sqlite:///c.db",
+        "wire": "nats://d:4222",
         "listen": "127.0.0.1:1", "http": "off", "data": "d", "cluster_key": "k" * 16, "http_token": "t",
         "lease_s": 7.0, "gossip_s": 0.25, "drain_s": 8.0, "replies_s": 9.0,
         "zone": "east", "weight": 2.0,

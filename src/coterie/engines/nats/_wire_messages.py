@@ -46,6 +46,7 @@ __all__ = [
     "encode",
     "failed",
     "failure_of",
+    "max_body_bytes",
     "printable",
     "refusal_of",
 ]
@@ -55,6 +56,8 @@ UNKNOWN = -1
 """In a `Bye`: the sender does not know the session, and so not what it took of it."""
 BATCH_HEAD_BYTES = 64
 """What a batch needs besides its messages, at most."""
+_HEADROOM_BYTES = 16 * 1024
+"""What a message may have besides the body: the target, the metadata, and what holds them."""
 _MAX_SENTENCE = 500
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
@@ -195,6 +198,11 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 decode: Callable[[bytes], Batch] = msgspec.msgpack.Decoder(Batch).decode
 """Raises `msgspec.DecodeError` (or `UnicodeDecodeError`, `RecursionError`) for whatever is no batch."""
+
+
+def max_body_bytes(max_payload: int) -> int:
+    """Return the limit of a body where the servers take messages of `max_payload` bytes."""
+    return max_payload - BATCH_HEAD_BYTES - _HEADROOM_BYTES
 
 
 def failed(id_: int, error: Failure) -> Failed:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from ...ports.guarantees import Consistency, Durability, Scope
 from ...ports.log import LogGuarantees
 from ...ports.store import StoreGuarantees
+from ...ports.wire import WireGuarantees
+from ._wire_messages import max_body_bytes
 
-__all__ = ["guarantees"]
+__all__ = ["guarantees", "wire_guarantees"]
 
 _NOT_SYNCED = (
     "Servers sync every two minutes by default: a power loss of all members takes the writes since.",
@@ -40,3 +42,19 @@ def guarantees(*, replicas: int, synced: bool) -> tuple[StoreGuarantees, LogGuar
         notes=notes,
     )
     return store, log
+
+
+def wire_guarantees(*, max_payload: int, encrypted: bool, authenticated: bool) -> WireGuarantees:
+    """Return what a wire promises where the servers take messages of `max_payload` bytes."""
+    return WireGuarantees(
+        engine="nats",
+        scope=Scope.NETWORK,
+        max_body_bytes=max_body_bytes(max_payload),
+        encrypted=encrypted,
+        authenticated=authenticated,
+        notes=(
+            "Each call goes through a NATS server.",
+            "Bodies are as large as the servers' max_payload allows.",
+            "Whoever the servers let publish to prefix.wire.> is a node to it.",
+        ),
+    )

@@ -12,9 +12,9 @@ from typing import Self
 
 from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
-from ...ports.guarantees import Scope
 from ...ports.wire import Handlers, WireGuarantees
 from .config import NatsConfig
+from .guarantees import wire_guarantees
 from .wire_channel import NatsChannel
 from .wire_link import WireLimits, WireLink
 from .wire_listener import NatsListener
@@ -22,10 +22,6 @@ from .wire_listener import NatsListener
 __all__ = ["NatsWire", "WireLimits"]
 
 _ADDRESS = re.compile(r"nats:([A-Za-z0-9_-]{1,64})")
-_NOTES = (
-    "Each call goes through a NATS server.",
-    "Who may publish to prefix.wire.> is for NATS to say: to it, whoever may is a node.",
-)
 
 
 class NatsWire:
@@ -41,13 +37,10 @@ class NatsWire:
         self._listeners: list[NatsListener] = []
         self._channels: set[NatsChannel] = set()
         config = link.config
-        self._guarantees = WireGuarantees(
-            engine="nats",
-            scope=Scope.NETWORK,
-            max_body_bytes=link.max_body_bytes,
+        self._guarantees = wire_guarantees(
+            max_payload=link.client.max_payload,
             encrypted=config.tls,
             authenticated=bool(config.user or config.token or config.creds_file or config.cert_file),
-            notes=_NOTES,
         )
 
     @classmethod

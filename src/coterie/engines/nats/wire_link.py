@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
-from ._wire_messages import BATCH_HEAD_BYTES, Bye, encode
+from ._wire_messages import BATCH_HEAD_BYTES, Bye, encode, max_body_bytes
 from .config import NatsConfig
 from .connection import Connection
 
@@ -28,8 +28,6 @@ __all__ = ["WireLimits", "WireLink"]
 
 _log = logging.getLogger("coterie.wire.nats")
 _FLUSH_S = 1.0
-_HEADROOM_BYTES = 16 * 1024
-"""What a message may have besides the body: the target, the metadata, and what holds them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -88,6 +86,7 @@ class WireLink(Connection):
         self._written = asyncio.Event()
         self._written.set()
         self._writer: asyncio.Task[None] | None = None
+        self._ending = False
 
     async def open(self) -> None:
         await super().open()
@@ -103,7 +102,7 @@ class WireLink(Connection):
     @property
     def max_body_bytes(self) -> int:
         """The limit of a body."""
-        return self.max_frame_bytes - _HEADROOM_BYTES
+        return max_body_bytes(self.client.max_payload)
 
     @property
     def window_bytes(self) -> int:
@@ -158,7 +157,7 @@ class WireLink(Connection):
             self._news.set()
 
     async def _write(self) -> None:
-        while True:
+        while not self._ending:  # The client may swallow a cancellation.
             while self._out:
                 subject, data, reply = self._out.popleft()
                 try:
@@ -171,12 +170,17 @@ class WireLink(Connection):
             await self._news.wait()
 
     async def flush(self) -> None:
-        """Return when the server has what was sent, or soon."""
-        with suppress(NatsError, OSError, TimeoutError):
+        """Return when the server has what was sent, or soon.
+
+        The client's own `flush` overtakes what it has not written yet. An echo does not.
+        """
+        echo = asyncio.Event()
+        with self.taking(lambda _: echo.set()) as inbox, suppress(NatsError, OSError, TimeoutError):
             async with asyncio.timeout(_FLUSH_S):
                 await self._written.wait()
                 if self.client.is_connected:
-                    await self.client.flush()
+                    await self.client.publish(inbox, b"")
+                    await echo.wait()
 
     # Listening
 
@@ -208,7 +212,9 @@ class WireLink(Connection):
     async def close(self) -> None:
         if self._writer is not None:
             await self.flush()
+            self._ending = True
             self._writer.cancel()
+            self._news.set()
             await asyncio.wait([self._writer])
             self._writer = None
         await super().close()

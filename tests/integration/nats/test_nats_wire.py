@@ -1,0 +1,251 @@
+"""What the wire on NATS does when servers, messages or peers are lost. `tests/conformance` has the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+import pytest
+from nats.aio.client import Client
+from nats.aio.subscription import Subscription
+from nats_kit import eventually, plain
+
+from coterie import lab
+from coterie.conformance.wire.fixture import Service, decoded, encoded
+from coterie.engines.nats import NatsConfig
+from coterie.engines.nats._wire_messages import (
+    VERSION,
+    Batch,
+    Bye,
+    Call,
+    Datagram,
+    Hello,
+    Message,
+    Refused,
+    Welcome,
+    decode,
+    encode,
+)
+from coterie.engines.nats.wire import NatsWire, WireLimits
+from coterie.engines.system import SystemEntropy
+from coterie.errors import InvalidConfiguration, Outcome, PermissionDenied, Unavailable
+from coterie.ports.wire import Channel
+
+SPACE = "coterie.wire"
+QUICK = WireLimits(keepalive_s=0.05, silence_s=0.3)
+
+
+@asynccontextmanager
+async def open_wire(url: str, limits: WireLimits | None = None) -> AsyncIterator[NatsWire]:
+    wire = await NatsWire.open(NatsConfig.from_url(url), SystemEntropy(), limits=limits)
+    try:
+        yield wire
+    finally:
+        await wire.close()
+
+
+class Stranger:
+    """A session's calling end, word by word."""
+
+    def __init__(self, client: Client, inbox: Subscription) -> None:
+        self.client = client
+        self.inbox = inbox
+        self.to = ""
+        self.sent = 0
+
+    @classmethod
+    async def greet(cls, client: Client, address: str, version: int = VERSION) -> Stranger:
+        stranger = cls(client, await client.subscribe(f"{SPACE}.to.stranger.1"))
+        stranger.to = f"{SPACE}.at.{address.removeprefix('nats:')}"
+        await stranger.say(Hello(version, "a stranger"))
+        return stranger
+
+    async def say(self, *messages: Message, skip: int = 0) -> None:
+        first = self.sent + skip + 1
+        self.sent = first + len(messages) - 1
+        await self.client.publish(self.to, encode((first, 0, messages)), f"{self.inbox.subject}.{first}")
+
+    async def hear(self, kind: type[Message]) -> Message:
+        """Return the next message of that kind."""
+        while True:
+            answer = await self.inbox.next_msg(timeout=20)
+            if answer.reply:
+                self.to = answer.reply.rpartition(".")[0]
+            for message in decode(answer.data).messages:
+                if isinstance(message, kind):
+                    return message
+
+
+def call(id_: int, target: str, value: object, credit: int | None = None) -> Call:
+    return Call(id_, target, 0, msgspec.Raw(encoded(value)), None, credit)
+
+
+async def settle(client: Client) -> None:
+    """Return when the server has taken all that the client said. The client's `flush` overtakes it."""
+    inbox = await client.subscribe(client.new_inbox())
+    await client.publish(inbox.subject)
+    await inbox.next_msg(timeout=20)
+
+
+async def echo(channel: Channel, value: object) -> object:
+    return decoded(await channel.request("echo", encoded(value), timeout_s=20))
+
+
+async def test_calls_are_lost_with_the_servers_and_go_on_when_they_are_back() -> None:
+    async with lab.start("nats") as cluster, open_wire(cluster.url) as one, open_wire(cluster.url) as two:
+        service = Service()
+        listener = await one.listen("nats:shop", service.handlers)
+        channel = two.connect(listener.address)
+        held = asyncio.create_task(channel.request("wait", encoded(1), timeout_s=60))
+        await service.wait_running(1)
+        await cluster.kill(0)
+        with pytest.raises(Unavailable) as lost:
+            await held
+        assert lost.value.outcome is Outcome.UNKNOWN
+        await service.wait_cancelled(1)
+        with pytest.raises(Unavailable) as refused:
+            await echo(channel, "meanwhile")
+        assert refused.value.outcome is Outcome.NOT_APPLIED
+        await cluster.restart(0)
+
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    assert await echo(channel, "later") == "later"
+                    break
+                except Unavailable:
+                    await asyncio.sleep(0.05)
+        assert service.seen["meanwhile"] == 0
+
+
+async def test_what_nobody_took_is_not_applied() -> None:
+    """A listener that is gone without a word: the server knows, and says what did not arrive."""
+    async with lab.start("nats") as cluster, open_wire(cluster.url) as wire, plain(cluster.url) as client:
+        names = await client.subscribe(f"{SPACE}.at.gone")
+        session = await client.subscribe(f"{SPACE}.to.gone.1")
+        await settle(client)
+        channel = wire.connect("nats:gone")
+        first = asyncio.create_task(echo(channel, "first"))
+        hello = await names.next_msg(timeout=20)
+        caller = hello.reply.rpartition(".")[0]
+        await client.publish(caller, encode((1, 0, [Welcome(VERSION)])), f"{session.subject}.1")
+        await session.next_msg(timeout=20)
+        await session.unsubscribe()
+        await settle(client)
+        with pytest.raises(Unavailable) as second:
+            await echo(channel, "second")
+        assert second.value.outcome is Outcome.NOT_APPLIED
+        with pytest.raises(Unavailable) as taken:
+            await first
+        assert taken.value.outcome is Outcome.UNKNOWN
+
+
+async def test_a_gap_ends_the_session_and_nothing_behind_it_is_done() -> None:
+    async with lab.start("nats") as cluster, open_wire(cluster.url) as wire, plain(cluster.url) as client:
+        service = Service()
+        listener = await wire.listen("nats:0", service.handlers)
+        stranger = await Stranger.greet(client, listener.address)
+        await stranger.hear(Welcome)
+        await stranger.say(call(1, "wait", "before"))
+        await service.wait_running(1)
+        await stranger.say(call(2, "wait", "behind"), skip=1)
+        bye = await stranger.hear(Bye)
+        assert isinstance(bye, Bye)
+        assert "lost on the way" in bye.message
+        assert bye.taken == 2
+        await service.wait_cancelled(1)
+        assert service.seen["behind"] == 0
+
+
+async def test_a_caller_that_falls_silent_is_forgotten() -> None:
+    async with lab.start("nats") as cluster, open_wire(cluster.url, QUICK) as wire:
+        service = Service()
+        listener = await wire.listen("nats:0", service.handlers)
+        async with plain(cluster.url) as client:
+            stranger = await Stranger.greet(client, listener.address)
+            await stranger.hear(Welcome)
+            await stranger.say(call(1, "wait", "x"))
+            await service.wait_running(1)
+            await service.wait_cancelled(1)
+        assert listener.pending == 0
+        assert not listener.sessions
+        # Two ends that have nothing to say stay together all the same.
+        async with open_wire(cluster.url, QUICK) as other:
+            channel = other.connect(listener.address)
+            held = asyncio.create_task(channel.request("wait", encoded("y"), timeout_s=20))
+            await service.wait_running(1)
+            await asyncio.sleep(3 * QUICK.silence_s)
+            service.release.set()
+            assert decoded(await held) == "y"
+
+
+async def test_a_caller_that_receives_nothing_holds_no_more_than_the_window() -> None:
+    window = 4 * 1024 * 1024
+    async with lab.start("nats") as cluster, open_wire(cluster.url) as wire, plain(cluster.url) as client:
+        service = Service()
+        listener = await wire.listen("nats:0", service.handlers)
+        stranger = await Stranger.greet(client, listener.address)
+        await stranger.hear(Welcome)
+        for id_ in range(1, 6):  # 8 MB each, and it never says that it has received any
+            await stranger.say(call(id_, "large", 0, credit=64))
+        received = 0
+        while received < window - 1_100_000:
+            received += len((await stranger.inbox.next_msg(timeout=20)).data)
+        await asyncio.sleep(0.2)
+        while stranger.inbox.pending_msgs:
+            received += len((await stranger.inbox.next_msg(timeout=20)).data)
+        assert received < window + 2_000_000, received
+        [session] = listener.sessions
+        assert session.congested
+        assert session.waiting_bytes < window + 6 * 1_100_000
+
+
+async def test_what_a_listener_does_not_take() -> None:
+    limits = WireLimits(max_sessions=1, max_in_flight=1)
+    async with lab.start("nats") as cluster, open_wire(cluster.url, limits) as wire:
+        service = Service()
+        listener = await wire.listen("nats:0", service.handlers)
+        async with plain(cluster.url) as client:
+            stranger = await Stranger.greet(client, listener.address, version=VERSION + 1)
+            bye = await stranger.hear(Bye)
+            assert isinstance(bye, Bye)
+            assert "version" in bye.message
+        async with plain(cluster.url) as client:
+            stranger = await Stranger.greet(client, listener.address)
+            await stranger.hear(Welcome)
+            await stranger.say(Datagram(encoded("d")), call(1, "wait", 1), call(2, "wait", 2))
+            refused = await stranger.hear(Refused)
+            assert isinstance(refused, Refused)
+            assert (refused.id, refused.code) == (2, "overloaded")
+            assert service.datagrams == [("d", "a stranger")]
+            async with open_wire(cluster.url) as other:
+                with pytest.raises(Exception, match="sessions, the most it may") as full:
+                    await echo(other.connect(listener.address), 1)
+            assert full.value.outcome is Outcome.NOT_APPLIED  # type: ignore[attr-defined]
+            await stranger.say(call(1, "wait", "again"))
+            bye = await stranger.hear(Bye)
+            assert isinstance(bye, Bye)
+            assert "under way already" in bye.message
+        await eventually(lambda: not listener.sessions)
+
+
+async def test_who_may_not_and_what_cannot() -> None:
+    async with lab.start("nats", user="ann", password="secret") as cluster:
+        async with open_wire(cluster.url) as wire:
+            assert wire.guarantees.authenticated
+            for address in ("127.0.0.1:0", "nats:", "nats:a.b", "nats:*", f"nats:{'x' * 65}"):
+                with pytest.raises(InvalidConfiguration, match="nats:NAME"):
+                    wire.connect(address)
+        with pytest.raises(PermissionDenied):
+            async with open_wire(cluster.url.replace("secret", "wrong")):
+                pass
+    for wrong in ({"keepalive_s": 9.0}, {"window_bytes": 1}, {"max_sessions": 0}, {"connect_timeout_s": 0.0}):
+        with pytest.raises(InvalidConfiguration):
+            WireLimits(**wrong)
+
+
+def test_the_head_of_a_batch_fits() -> None:
+    huge = 2**63
+    assert len(encode(Batch(huge, huge, []))) + 4 <= 64
