@@ -243,7 +243,8 @@ def _verdict(report: Report, strict: bool) -> tuple[str, str]:
         return "No promise was seen broken, but not all could be judged.", "yellow"
     observed = len({part.workload.name for part, j in report.findings})
     if observed:
-        return f"Every promise was kept. What is not promised was violated in {observed} workloads.", "green"
+        many = "a workload" if observed == 1 else f"{observed} workloads"
+        return f"Every promise was kept. What is not promised was violated in {many}.", "green"
     return "Every promise was kept.", "green"
 
 
