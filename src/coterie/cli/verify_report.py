@@ -234,7 +234,8 @@ def _verdict(report: Report, strict: bool) -> tuple[str, str]:
     code = report.exit_code(strict=strict)
     if report.broken:
         names = ", ".join(f"{j.workload} ({j.promise.name})" for j in report.broken)
-        return f"{len(report.broken)} promises were broken: {names}.", "bold red"
+        many = "A promise was" if len(report.broken) == 1 else f"{len(report.broken)} promises were"
+        return f"{many} broken: {names}.", "bold red"
     if code == 1:
         return "What was promised was kept, and what was not was violated (--strict).", "red"
     if report.interrupted:
