@@ -9,9 +9,10 @@ from coterie.simulation import Verdict
 from .test_campaign import explored, found
 
 
-def test_locks_and_leaders_keep_their_promises() -> None:
-    progress = explored("coordinated:locked", 6, duration_s=20.0).progress
-    assert progress.verdicts == {Verdict.OK: 6}
+@pytest.mark.parametrize("app", ["locked", "numbered", "ticking"])
+def test_what_coordinates_keeps_its_promises(app: str) -> None:
+    progress = explored(f"coordinated:{app}", 5, duration_s=20.0).progress
+    assert progress.verdicts == {Verdict.OK: 5}
     assert progress.idle() == []
 
 
@@ -20,7 +21,21 @@ def test_locks_and_leaders_keep_their_promises() -> None:
     [("two_holders", " while node-"), ("same_tokens", " acquired with the token 1")],
 )
 def test_a_lock_with_a_safeguard_taken_away_is_found(program: str, sentence: str) -> None:
-    result = found(f"{program}:app", 3, budget=5, duration_s=10.0).result
+    result = found(f"{program}:app", 3, budget=2, duration_s=10.0).result
     assert result.promise == "locks"
     assert sentence in result.message
     assert any(event.detail.get("witness") for event in result.record)
+
+
+@pytest.mark.parametrize(
+    ("program", "promise", "sentence"),
+    [
+        ("unchecked_numbers", "sequences", " were both given the number "),
+        ("unchecked_ticks", "schedules", " both ran "),
+    ],
+)
+def test_what_is_decided_without_a_check_is_found(program: str, promise: str, sentence: str) -> None:
+    result = explored(f"{program}:app", 5, duration_s=10.0).failing
+    assert result is not None
+    assert result.promise == promise
+    assert sentence in result.message

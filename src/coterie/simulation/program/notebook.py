@@ -6,7 +6,7 @@ are the same and a read says which of them it saw. Nobody in the program sees th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -28,6 +28,8 @@ __all__ = [
     "Keyed",
     "Notebook",
     "Noted",
+    "Ran",
+    "Reserved",
     "Seen",
 ]
 
@@ -149,6 +151,29 @@ class Acquired:
     """Who else held when it was given, by the Store's own view, and should not have."""
 
 
+@dataclass(slots=True, eq=False)
+class Reserved:
+    """Numbers that a sequence gave out: from `first` to `last`. The key of `noted` is the sequence."""
+
+    noted: Noted
+    first: int
+    last: int
+    block: int
+    """How many a node takes at a time."""
+
+
+@dataclass(slots=True, eq=False)
+class Ran:
+    """A run for a tick. The key of `noted` is the job."""
+
+    noted: Noted
+    due: float
+    attempt: int
+    token: int
+    again: bool
+    """Whether the tick may be run again when a node dies."""
+
+
 class Notebook:
     """Collects what the recorded stores and wires of one universe report.
 
@@ -166,6 +191,10 @@ class Notebook:
         self.keyed: dict[tuple[str, str], Keyed] = {}
         """By method and idempotency key."""
         self.acquired: list[Acquired] = []
+        self.reserved: list[Reserved] = []
+        self.ran: list[Ran] = []
+        self.over: dict[tuple[str, float], int] = {}
+        """By job and tick, the revision at which the Store first had it that its run is over."""
         self.labels: dict[int, str] = {DELETED: "deleted"}
         """The text of every write by its number: the value, and the number."""
         self.versions: dict[str, dict[int, int]] = {}
@@ -220,6 +249,12 @@ class Notebook:
             to.append(item)
         else:
             self.full = True
+
+    def coordinated(self) -> Iterator[Noted]:
+        """Yield what was given out by locks, sequences and schedules."""
+        yield from (each.noted for each in self.acquired)
+        yield from (each.noted for each in self.reserved)
+        yield from (each.noted for each in self.ran)
 
     def call(self, host: str, method: str, target: str, *, quiet: bool) -> Call:
         """Note that `host` calls `method` at `target`."""

@@ -13,8 +13,8 @@ def write_down(world: World, notebook: Notebook) -> None:
     witness = {interval.start for interval in notebook.witness}
     for noted in notebook.operations:
         _write(world, noted, "operation", witness)
-    for acquired in notebook.acquired:
-        _write(world, acquired.noted, "operation", witness)
+    for noted in notebook.coordinated():
+        _write(world, noted, "operation", witness)
     for call in notebook.calls:
         ran = [(each.host, each.start_ns / 1e9, _end_s(each), each.outcome) for each in call.handled]
         _write(world, call, "call", witness, target=call.target, handled=ran, quiet=call.quiet)

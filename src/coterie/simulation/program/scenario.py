@@ -32,7 +32,7 @@ from .observer import OBSERVER, Observer
 from .record import write_down
 from .recording import Gate, recorded, watch_methods, watch_transactions
 from .target import find_app
-from .watching import watching
+from .watching import Schedules, watching
 
 __all__ = ["NETWORK_FAULTS", "Trial", "scenario"]
 
@@ -70,6 +70,7 @@ class Stage:
         self.gate: Gate = Gate()
         self._changes = _Changes(self.engine, self.notebook.prefix)
         self.engine.memory.store.follow(self._changes)
+        self.engine.memory.store.follow(Schedules(self.engine.memory.store, app.name, self.notebook))
 
     @property
     def changes(self) -> int:

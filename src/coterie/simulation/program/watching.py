@@ -11,16 +11,23 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeAlias
 
-from ...coordination import Lease
-from ...coordination._machine import Mode
-from ...coordination.queueing import Queues, QueueSpec
-from ...ports.store import Batch
-from .notebook import Acquired, Notebook
+import msgspec
 
-__all__ = ["Snapshot", "watching"]
+from ...coordination import Job, Lease, RunStatus, Sequence, Tick
+from ...coordination._machine import Mode
+from ...coordination._names import unquoted
+from ...coordination._ticks_machine import Record
+from ...coordination.queueing import Queues, QueueSpec
+from ...engines.memory import MemoryStore
+from ...engines.memory.watches import MemoryWatch
+from ...ports.store import Batch
+from .notebook import Acquired, Notebook, Ran, Reserved
+
+__all__ = ["Schedules", "Snapshot", "watching"]
 
 Snapshot: TypeAlias = Callable[[str], Batch]
 """Returns all entries under a prefix as the engine itself has them at this moment."""
+_decode = msgspec.msgpack.Decoder(Record).decode
 _Method: TypeAlias = Callable[..., Awaitable[Any]]
 
 
@@ -29,6 +36,8 @@ def watching(notebook: Notebook, snapshot: Snapshot) -> Iterator[None]:
     """Note what is given to whom while the block runs."""
     with ExitStack() as stack:
         _replace(stack, Queues, "acquire", _Holders(notebook, snapshot).noting)
+        _replace(stack, Sequence, "reserve", lambda reserve: _noting_numbers(reserve, notebook))
+        _replace(stack, Job, "run", lambda run: _noting_runs(run, notebook))
         yield
 
 
@@ -78,3 +87,54 @@ class _Holders:
         else:
             too_many = [each for each in others if not (each.shared and given.shared)]
         given.beside = tuple(each.noted for each in too_many)
+
+
+def _noting_numbers(reserve: _Method, book: Notebook) -> _Method:
+    async def noted_reserve(sequence: Sequence, count: int) -> range:
+        noted = book.begin(socket.gethostname(), "reserve", sequence.name, count)
+        try:
+            numbers: range = await reserve(sequence, count)
+        except BaseException as error:
+            book.error(noted, error)
+            raise
+        book.ok(noted, [numbers[0], numbers[-1]])
+        book.add(Reserved(noted, numbers[0], numbers[-1], sequence.block), book.reserved)
+        return numbers
+
+    return noted_reserve
+
+
+def _noting_runs(run: _Method, book: Notebook) -> _Method:
+    async def noted_run(job: Job, tick: Tick) -> object:
+        noted = book.begin(socket.gethostname(), "run", job.name, tick.due)
+        again = job.policy.crashed == "again"
+        book.add(Ran(noted, tick.due, tick.attempt, tick.token, again), book.ran)
+        try:
+            result = await run(job, tick)
+        except BaseException as error:
+            book.error(noted, error)
+            raise
+        book.ok(noted)
+        return result
+
+    return noted_run
+
+
+class Schedules(MemoryWatch):
+    """Notes which ticks are over, as the engine itself has it."""
+
+    __slots__ = ("_notebook",)
+
+    def __init__(self, store: MemoryStore, app: str, notebook: Notebook) -> None:
+        super().__init__(store, f"{app}/schedule/")
+        self._notebook = notebook
+
+    def offer(self, batch: Batch) -> None:
+        for change in batch.changes:
+            name, _, kind = change.key[len(self.prefix) :].partition("/")
+            if kind != "record" or change.value is None:
+                continue
+            for run in _decode(change.value).runs:
+                # One entry for missed ticks stands for many.
+                if run.status not in {RunStatus.RUNNING, RunStatus.MISSED}:
+                    self._notebook.over.setdefault((unquoted(name), run.tick), change.version)

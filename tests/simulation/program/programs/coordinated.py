@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from coterie import App
-from coterie.coordination import Lease
+from coterie.coordination import JobPolicy, Lease, Tick
 
 locked = App("locked")
 _counts = locked.map("counts", int)
@@ -32,3 +32,35 @@ async def holds() -> None:
         await asyncio.sleep(0.3 * random.random())
     async with _shelf.write if random.random() < 0.3 else _shelf.read:
         await asyncio.sleep(0.1 * random.random())
+
+
+numbered = App("numbered")
+_invoices = numbered.sequence("invoices", block=20)
+_strict = numbered.sequence("strict", block=1)
+
+
+@numbered.workload(clients=3, pause_s=0.2)
+async def counts() -> None:
+    await _invoices.next()
+    await _invoices.reserve(random.randint(1, 5))
+    await _strict.next()
+
+
+ticking = App("ticking")
+_runs = ticking.map("runs", int)
+
+
+@ticking.every(1.0, policy=JobPolicy(missed="all", overlap="queue"))
+async def often(tick: Tick) -> None:
+    await asyncio.sleep(0.5 * random.random())
+    await _runs.update("often", lambda runs: runs + 1, default=0, fence=tick)
+
+
+@ticking.every(2.0, policy=JobPolicy(crashed="leave"))
+async def seldom() -> None:
+    await asyncio.sleep(3.0 * random.random())
+
+
+@ticking.workload
+async def looks() -> None:
+    await _runs.get("often", 0)
