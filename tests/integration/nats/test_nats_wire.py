@@ -181,15 +181,17 @@ async def test_a_caller_that_falls_silent_is_forgotten() -> None:
             assert decoded(await held) == "y"
 
 
-async def test_a_caller_that_receives_nothing_holds_no_more_than_the_window() -> None:
+@pytest.mark.parametrize("target", ["large", "grow"])
+async def test_no_more_than_the_window_is_under_way_to_who_receives_nothing(target: str) -> None:
     window = 4 * 1024 * 1024
     async with lab.start("nats") as cluster, open_wire(cluster.url) as wire, plain(cluster.url) as client:
         service = Service()
         listener = await wire.listen("nats:0", service.handlers)
         stranger = await Stranger.greet(client, listener.address)
         await stranger.hear(Welcome)
-        for id_ in range(1, 6):  # 8 MB each, and it never says that it has received any
-            await stranger.say(call(id_, "large", 0, credit=64))
+        for id_ in range(1, 21):  # It never says that it has received anything.
+            stream = target == "large"  # of 8 MB, or one reply of 1 MB
+            await stranger.say(call(id_, target, 0 if stream else 1_000_000, 64 if stream else None))
         received = 0
         while received < window - 1_100_000:
             received += len((await stranger.inbox.next_msg(timeout=20)).data)
@@ -199,7 +201,7 @@ async def test_a_caller_that_receives_nothing_holds_no_more_than_the_window() ->
         assert received < window + 2_000_000, received
         [session] = listener.sessions
         assert session.congested
-        assert session.waiting_bytes < window + 6 * 1_100_000
+        assert session.waiting_bytes < window + 20 * 1_100_000
 
 
 async def test_what_a_listener_does_not_take() -> None:
