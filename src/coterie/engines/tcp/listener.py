@@ -101,7 +101,7 @@ class AcceptedConnection(Connection):
         # Not before: a connection whose TLS handshake fails is neither made nor lost.
         super().connection_made(transport)
         if self._listener.closed:
-            self._listener.connections.add(self)
+            self._listener.connections[self] = None
             self.close(Unavailable("the listener was closed", outcome=Outcome.NOT_APPLIED))
         else:
             refusal = self._listener.admit(self)
@@ -360,7 +360,8 @@ class TcpListener:
         self.config = config
         self.handlers = handlers
         self.steps = steps
-        self.connections: set[AcceptedConnection] = set()
+        # In the order in which they came: it is that in which they are told of the end.
+        self.connections: dict[AcceptedConnection, None] = {}
         self.strangers: defaultdict[str, set[AcceptedConnection]] = defaultdict(set)
         """Those that are in their handshake, by host."""
         self.draining: bool = False
@@ -388,7 +389,7 @@ class TcpListener:
     def admit(self, connection: AcceptedConnection) -> Overloaded | None:
         """Take a new connection; return why it must be refused, if it must."""
         known, strangers = len(self.connections), self.strangers[connection.host]
-        self.connections.add(connection)
+        self.connections[connection] = None
         if known >= self.config.max_connections:
             return Overloaded(f"the listener has {known} connections, the most it may")
         if len(strangers) >= self.config.max_strangers:
@@ -400,7 +401,7 @@ class TcpListener:
 
     def forget(self, connection: AcceptedConnection) -> None:
         """Let go of a connection that is lost."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         strangers = self.strangers[connection.host]
         strangers.discard(connection)
         if not strangers:

@@ -29,7 +29,7 @@ class TcpWire:
         self._steps = Steps(self._loop)
         self._closed = False
         self._listeners: list[TcpListener] = []
-        self._channels: set[TcpChannel] = set()
+        self._channels: dict[TcpChannel, None] = {}  # in the order in which they were opened
         self._guarantees = WireGuarantees(
             engine="tcp",
             scope=Scope.NETWORK,
@@ -90,8 +90,8 @@ class TcpWire:
 
     def connect(self, address: str) -> TcpChannel:
         channel = TcpChannel(address, self._config, self._entropy, closed=self._closed)
-        self._channels = {known for known in self._channels if not known.closed}
-        self._channels.add(channel)
+        self._channels = {known: None for known in self._channels if not known.closed}
+        self._channels[channel] = None
         return channel
 
     async def close(self) -> None:
