@@ -1,9 +1,19 @@
 """Typed values to bytes and back, and the frames that carry them."""
 
 from .immutable import is_immutable
-from .values import Buffer, Codec, codec_for, decode_hook, encode_hook, schema_hook, type_name
+from .values import (
+    UNENCODABLE,
+    Buffer,
+    Codec,
+    codec_for,
+    decode_hook,
+    encode_hook,
+    schema_hook,
+    type_name,
+)
 
 __all__ = [
+    "UNENCODABLE",
     "Buffer",
     "Codec",
     "codec_for",

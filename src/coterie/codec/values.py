@@ -15,9 +15,21 @@ import msgspec
 
 from ..errors import InvalidArgument, InvalidConfiguration
 
-__all__ = ["Buffer", "Codec", "codec_for", "decode_hook", "encode_hook", "schema_hook", "type_name"]
+__all__ = [
+    "UNENCODABLE",
+    "Buffer",
+    "Codec",
+    "codec_for",
+    "decode_hook",
+    "encode_hook",
+    "schema_hook",
+    "type_name",
+]
 
 T = TypeVar("T")
+
+UNENCODABLE = (TypeError, ValueError, OverflowError, RecursionError)
+"""What `Codec.encode` raises for a value that is of the type and cannot be encoded, such as 2**70."""
 
 _BAD_DATA = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 

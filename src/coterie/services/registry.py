@@ -16,7 +16,7 @@ from typing import Annotated, Any, get_type_hints
 import msgspec
 
 from .. import errors as _errors
-from ..codec import Codec, codec_for, encode_hook
+from ..codec import UNENCODABLE, Codec, codec_for, encode_hook
 from ..errors import CoterieError, InvalidConfiguration, Outcome, RemoteError
 from ..ports.wire import Failure
 
@@ -152,7 +152,7 @@ def _detail(declared: _Declared, error: BaseException) -> bytes:
             names = [field.name for field in msgspec.structs.fields(declared.fields.type)]
             return _encode([getattr(error, name) for name in names])
         return _encode((error.args, _attributes(error)))
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    except UNENCODABLE:
         # What cannot be sent is sent as text, so that the type still arrives.
         return _encode(((_text(str(error)),), {}))
 
@@ -164,7 +164,7 @@ def _attributes(error: BaseException) -> dict[str, Any]:
         if not name.startswith("_"):
             try:
                 _encode((name, value))
-            except (TypeError, ValueError, OverflowError, RecursionError):
+            except UNENCODABLE:
                 continue
             sent[name] = value
     return sent

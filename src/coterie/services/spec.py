@@ -11,7 +11,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from ..codec import Buffer, Codec, codec_for, encode_hook, is_immutable, type_name
+from ..codec import UNENCODABLE, Buffer, Codec, codec_for, encode_hook, is_immutable, type_name
 from ..errors import InvalidArgument, InvalidConfiguration, RemoteError
 from ..resilience import AdaptiveLimitConfig, Policy, Priority, QueueConfig
 
@@ -19,7 +19,6 @@ __all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
 
 _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 _canonical = msgspec.msgpack.Encoder(enc_hook=encode_hook, order="deterministic").encode
-_UNSENDABLE = (TypeError, ValueError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +73,7 @@ class MethodSpec:
         if not kwargs and len(args) == len(self.parameters):
             try:
                 return self.arguments.encode(args)  # A tuple is encoded as the Struct would be.
-            except _UNSENDABLE:
+            except UNENCODABLE:
                 pass  # Told in full below.
         return self.encode_arguments(self.bind(args, kwargs))
 
@@ -92,11 +91,11 @@ class MethodSpec:
         """
         try:
             return self.arguments.encode(arguments)
-        except _UNSENDABLE as error:
+        except UNENCODABLE as error:
             for parameter in self.parameters:
                 try:
                     self.arguments.encode(getattr(arguments, parameter.name))
-                except _UNSENDABLE as problem:
+                except UNENCODABLE as problem:
                     message = f"{self.target}: parameter `{parameter.name}`: {problem}"
                     raise InvalidArgument(message) from problem
             raise InvalidArgument(f"{self.target}: {error}") from error

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
-from ..codec import Codec, codec_for, type_name
+from ..codec import UNENCODABLE, Codec, codec_for, type_name
 from ..context import current
 from ..errors import (
     Conflict,
@@ -99,17 +99,19 @@ class StrongMap(Generic[V]):
     @overload
     async def get(self, key: str) -> V | None: ...
     @overload
+    async def get(self, key: str, default: V) -> V: ...  # So that `[]` is of the map's type.
+    @overload
     async def get(self, key: str, default: D) -> V | D: ...
     async def get(self, key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default` when it is absent."""
         bound = self._bound()
-        entry = await bound.store.get(bound.prefix + key)
+        entry = await bound.store.get(bound.prefix + self._checked(key))
         return default if entry is None else self._decode(entry)
 
     async def get_item(self, key: str) -> Item[V] | None:
         """Return the value of `key` with its version, or None when it is absent."""
         bound = self._bound()
-        entry = await bound.store.get(bound.prefix + key)
+        entry = await bound.store.get(bound.prefix + self._checked(key))
         return None if entry is None else Item(key, self._decode(entry), entry.version)
 
     async def put(
@@ -123,7 +125,8 @@ class StrongMap(Generic[V]):
         """
         bound = self._bound()
         stored = bound.prefix + self._checked(key)
-        puts = (Put(stored, self._encode(value if type(value) is self._plain else self._validate(value))),)
+        plain = type(value) is self._plain
+        puts = (Put(stored, self._encoded(value if plain else self._validate(value))),)
         commit = Commit(puts) if expect is None else Commit(puts, (), (Check(stored, expect),))
         try:
             # Most writes are under no fence; they are made here, as each call between costs.
@@ -174,7 +177,7 @@ class StrongMap(Generic[V]):
             value = self._validate(fn(default if entry is None else self._decode(entry)))
             check = Check(stored, ABSENT if entry is None else entry.version)
             try:
-                commit = Commit((Put(stored, self._encode(value)),), (), (check,))
+                commit = Commit((Put(stored, self._encoded(value)),), (), (check,))
                 if fence is None:
                     await bound.store.commit(commit)
                 else:
@@ -241,11 +244,17 @@ class StrongMap(Generic[V]):
             ) from None
         return bound
 
-    def _checked(self, key: str) -> str:
+    def _checked(self, key: object) -> str:
         # The store refuses an empty key too, but it would see one with the map's prefix before it.
-        if type(key) is not str or not key:
+        if not isinstance(key, str) or not key:
             raise InvalidArgument(f"a key of the map {self.name!r} must be a non-empty str, not {key!r}")
         return key
+
+    def _encoded(self, value: V) -> bytes:
+        try:
+            return self._encode(value)
+        except UNENCODABLE as error:
+            raise InvalidArgument(f"a value cannot be kept in the map {self.name!r}: {error}") from error
 
     def _decode(self, entry: Entry) -> V:
         try:

@@ -63,6 +63,8 @@ class Transaction:
     @overload
     async def get(self, mapping: StrongMap[V], key: str) -> V | None: ...
     @overload
+    async def get(self, mapping: StrongMap[V], key: str, default: V) -> V: ...
+    @overload
     async def get(self, mapping: StrongMap[V], key: str, default: D) -> V | D: ...
     async def get(self, mapping: StrongMap[Any], key: str, default: Any = None) -> Any:
         """Return the value of `key`, or `default`. The commit fails if it changes before then."""
@@ -79,7 +81,7 @@ class Transaction:
     def put(self, mapping: StrongMap[V], key: str, value: V) -> None:
         """Write `value` under `key` at the commit. Without a `get` before it, whatever is there."""
         stored = self._stored(mapping, key)
-        self._puts[stored] = mapping.codec.encode(mapping.codec.validate(value))
+        self._puts[stored] = mapping._encoded(mapping.codec.validate(value))
         self._deletes.discard(stored)
 
     def delete(self, mapping: StrongMap[Any], key: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from coterie.context import CURRENT, Call
 from coterie.engines.memory import MemoryStore
 from coterie.errors import Conflict, CorruptData, DeadlineExceeded, InvalidArgument, NotRunning, Outcome
 from coterie.ports.store import Commit, Put
-from coterie.state import MapChange, StrongMap
+from coterie.state import MapChange, StrongMap, Transaction, Transactional
 
 
 @dataclass(frozen=True)
@@ -168,3 +169,36 @@ async def test_a_watcher_that_fell_behind_still_sees_the_newest_state(numbers: S
 async def test_a_map_of_another_app_is_not_found() -> None:
     with pytest.raises(NotRunning, match="not declared"):
         await StrongMap("stray", int).get("a")
+
+
+class Colour(enum.StrEnum):
+    RED = "red"
+
+
+async def test_a_key_is_text_for_every_method(numbers: StrongMap[int]) -> None:
+    for bad in ("", 3, None):
+        for use in (numbers.get, numbers.get_item, numbers.delete):
+            with pytest.raises(InvalidArgument, match="a key of the map 'numbers' must be a non-empty str"):
+                await use(bad)  # type: ignore[operator]
+        with pytest.raises(InvalidArgument, match="a key of the map 'numbers' must be a non-empty str"):
+            await numbers.put(bad, 1)  # type: ignore[arg-type]
+    await numbers.put(Colour.RED, 1)
+    assert await numbers.get("red") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [(2**70, "can't serialize ints"), ("\ud800", "surrogates not allowed"), ([object()], "of type object")],
+    ids=["integer of 71 bits", "lone surrogate", "object"],
+)
+async def test_a_value_that_cannot_be_encoded_is_refused(home: Any, value: Any, why: str) -> None:
+    anything: StrongMap[Any] = home.add(StrongMap("anything", Any))
+
+    async def write(txn: Transaction) -> None:
+        txn.put(anything, "a", value)
+
+    for attempt in (anything.put("a", value), anything.update("a", lambda _: value), Transactional(write)()):
+        with pytest.raises(InvalidArgument, match="cannot be kept in the map 'anything'") as caught:
+            await attempt
+        assert why in caught.value.message
+    assert await anything.get("a") is None
