@@ -22,6 +22,7 @@ from coterie.engines.etcd import guarantees as etcd
 from coterie.engines.memory import MemoryNetwork
 from coterie.engines.memory import open_engine as open_memory
 from coterie.engines.nats import guarantees as nats
+from coterie.engines.nats.wire import WireLimits
 from coterie.engines.postgres import schema as postgres
 from coterie.engines.redis import guarantees as redis_guarantees
 from coterie.engines.sqlite import open_engine as open_sqlite
@@ -112,11 +113,13 @@ async def guarantee_tables() -> str:
         stores += [(name, store)] if store else []
         logs += [(name, log)] if log else []
     network, tcp = MemoryNetwork(), TcpWire(entropy=SystemEntropy())
-    over_nats = nats.wire_guarantees(max_payload=1024 * 1024, encrypted=False, authenticated=False)
+    over_nats = nats.wire_guarantees(
+        max_body_bytes=WireLimits().max_body_bytes, encrypted=False, authenticated=False
+    )
     wires = [
         ("in memory", network.wire("a").guarantees),
         ("TCP, Unix socket", tcp.guarantees),
-        ("`nats:` with the usual `max_payload`", over_nats),
+        ("`nats:`", over_nats),
     ]
     await tcp.close()
     return "\n".join(

@@ -17,13 +17,14 @@ from coterie.conformance.wire.fixture import Service, decoded, encoded
 from coterie.engines.nats import NatsConfig
 from coterie.engines.nats._wire_messages import (
     VERSION,
-    Batch,
     Bye,
     Call,
     Datagram,
     Hello,
     Message,
+    Part,
     Refused,
+    Reply,
     Welcome,
     decode,
     encode,
@@ -248,6 +249,120 @@ async def test_who_may_not_and_what_cannot() -> None:
             WireLimits(**wrong)
 
 
-def test_the_head_of_a_batch_fits() -> None:
-    huge = 2**63
-    assert len(encode(Batch(huge, huge, []))) + 4 <= 64
+async def large(channel: Channel, size: int) -> None:
+    """Send and get a body of this size."""
+    body = bytes(range(256)) * (size // 256)
+    assert decoded(await channel.request("echo", encoded(body), timeout_s=20)) == body
+
+
+async def test_bodies_are_as_large_as_on_any_wire_whatever_the_servers_take() -> None:
+    settings = {"max_payload": "20000"}
+    async with (
+        lab.start("nats", settings=settings) as cluster,
+        open_wire(cluster.url) as one,
+        open_wire(cluster.url) as two,
+    ):
+        assert one.guarantees.max_body_bytes == 16 * 1024 * 1024
+        service = Service()
+        listener = await one.listen("nats:0", service.handlers)
+        channel = two.connect(listener.address)
+        await asyncio.gather(*(large(channel, size) for size in (0, 19_968, 20_224, 3_000_000, 300)))
+        items = [decoded(item) async for item in channel.stream("large", encoded(0), timeout_s=20)]
+        assert items == [bytes([index]) * 1_000_000 for index in range(8)]
+    async with lab.start("nats", settings={"max_payload": "1000"}) as cluster:
+        with pytest.raises(InvalidConfiguration, match="messages of up to 1000 bytes only") as refused:
+            async with open_wire(cluster.url):
+                pass
+        assert "16384 or more" in str(refused.value.hint)
+
+
+def halves(message: Message) -> tuple[Part, Part]:
+    frame = memoryview(encode(message))
+    middle = len(frame) // 2
+    return Part(len(frame) - middle, frame[:middle]), Part(0, frame[middle:])
+
+
+async def test_a_body_that_is_not_whole_reaches_no_handler() -> None:
+    async with (
+        lab.start("nats") as cluster,
+        open_wire(cluster.url, QUICK) as wire,
+        plain(cluster.url) as client,
+    ):
+        service = Service()
+        listener = await wire.listen("nats:0", service.handlers)
+        first, last = halves(call(1, "echo", "in parts"))
+        stranger = await Stranger.greet(client, listener.address)
+        await stranger.hear(Welcome)
+        await stranger.say(first)
+        await stranger.say(last, skip=1)
+        bye = await stranger.hear(Bye)
+        assert isinstance(bye, Bye)
+        assert (bye.code, bye.taken) == ("unavailable", 2)
+        assert "lost on the way" in bye.message
+
+        # One that gives signs of life, and not the rest.
+        slow = await Stranger.greet(client, listener.address)
+        await slow.hear(Welcome)
+        await slow.say(first)
+        await eventually(lambda: any(each.incoming.partial for each in listener.sessions))
+        [session] = listener.sessions
+        while session.open:
+            await slow.say()
+            await asyncio.sleep(QUICK.keepalive_s)
+        bye = await slow.hear(Bye)
+        assert isinstance(bye, Bye)
+        assert "the rest of a message did not come" in bye.message
+        assert not session.incoming.held_bytes
+        assert not service.seen
+
+        # One that gives it.
+        good = await Stranger.greet(client, listener.address)
+        await good.hear(Welcome)
+        await good.say(first)
+        await good.say(last)
+        await good.hear(Reply)
+        assert service.seen["in parts"] == 1
+
+
+async def test_a_call_of_which_the_last_part_was_not_taken_is_not_applied() -> None:
+    async with lab.start("nats") as cluster, open_wire(cluster.url) as wire, plain(cluster.url) as client:
+        names = await client.subscribe(f"{SPACE}.at.shop")
+        session = await client.subscribe(f"{SPACE}.to.shop.1")
+        await settle(client)
+        channel = wire.connect("nats:shop")
+        small = asyncio.create_task(echo(channel, "small"))
+        hello = await names.next_msg(timeout=20)
+        caller = hello.reply.rpartition(".")[0]
+        await client.publish(caller, encode((1, 0, [Welcome(VERSION)])), f"{session.subject}.1")
+        [said] = decode((await session.next_msg(timeout=20)).data).messages
+        assert isinstance(said, Call)
+        big = asyncio.create_task(large(channel, 3_000_000))
+        batch = decode((await session.next_msg(timeout=20)).data)
+        [part] = batch.messages
+        assert isinstance(part, Part)
+        assert part.rest > 0
+        # A node that ends says how much it has taken.
+        await client.publish(caller, encode((0, 0, [Bye("unavailable", "the end", batch.first)])), "")
+        with pytest.raises(Unavailable) as lost:
+            await big
+        assert lost.value.outcome is Outcome.NOT_APPLIED
+        with pytest.raises(Unavailable) as taken:
+            await small
+        assert taken.value.outcome is Outcome.UNKNOWN
+
+
+async def test_time_passes_while_the_parts_of_a_call_come() -> None:
+    async with lab.start("nats") as cluster, open_wire(cluster.url) as wire, plain(cluster.url) as client:
+        service = Service()
+        listener = await wire.listen("nats:0", service.handlers)
+        stranger = await Stranger.greet(client, listener.address)
+        await stranger.hear(Welcome)
+        first, last = halves(Call(1, "echo", 1, msgspec.Raw(encoded("late"))))
+        await stranger.say(first)
+        await eventually(lambda: any(each.incoming.partial for each in listener.sessions))
+        await asyncio.sleep(0.002)
+        await stranger.say(last)
+        refused = await stranger.hear(Refused)
+        assert isinstance(refused, Refused)
+        assert refused.code == "deadline_exceeded"
+        assert not service.seen

@@ -1,6 +1,7 @@
 """What the two ends of a session say to each other. Pure: values in, bytes out, and back.
 
-A message of NATS carries a `Batch` of them, so that what is said at one time leaves as one.
+A message of NATS carries a `Batch` of them, so that what is said at one time leaves as one. What does not
+fit one leaves as a row of `Part`s.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from ...ports.wire import Failure
 
 __all__ = [
     "BATCH_HEAD_BYTES",
+    "MESSAGE_HEAD_BYTES",
+    "PART_HEAD_BYTES",
     "UNKNOWN",
     "VERSION",
     "Batch",
@@ -39,14 +42,15 @@ __all__ = [
     "Item",
     "Message",
     "Noted",
+    "Part",
     "Refused",
     "Reply",
     "Welcome",
     "decode",
+    "decode_large",
     "encode",
     "failed",
     "failure_of",
-    "max_body_bytes",
     "printable",
     "refusal_of",
 ]
@@ -56,7 +60,9 @@ UNKNOWN = -1
 """In a `Bye`: the sender does not know the session, and so not what it took of it."""
 BATCH_HEAD_BYTES = 64
 """What a batch needs besides its messages, at most."""
-_HEADROOM_BYTES = 16 * 1024
+PART_HEAD_BYTES = 16
+"""What a part needs besides its bytes, at most."""
+MESSAGE_HEAD_BYTES = 64 * 1024
 """What a message may have besides the body: the target, the metadata, and what holds them."""
 _MAX_SENTENCE = 500
 
@@ -165,6 +171,16 @@ class Noted(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=13):
     """The goodbye was read: no call comes after this."""
 
 
+class Part(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=14):
+    """The next bytes of a message that is too large for one of NATS; `rest` bytes are still to come.
+
+    Nothing comes between the parts of a message. The last one has no rest.
+    """
+
+    rest: Natural
+    body: memoryview
+
+
 Message = (
     Hello
     | Welcome
@@ -180,6 +196,7 @@ Message = (
     | Datagram
     | Goodbye
     | Noted
+    | Part
 )
 
 
@@ -198,11 +215,10 @@ class Batch(msgspec.Struct, array_like=True, frozen=True, gc=False):
 encode: Callable[[Any], bytes] = msgspec.msgpack.Encoder().encode
 decode: Callable[[bytes], Batch] = msgspec.msgpack.Decoder(Batch).decode
 """Raises `msgspec.DecodeError` (or `UnicodeDecodeError`, `RecursionError`) for whatever is no batch."""
-
-
-def max_body_bytes(max_payload: int) -> int:
-    """Return the limit of a body where the servers take messages of `max_payload` bytes."""
-    return max_payload - BATCH_HEAD_BYTES - _HEADROOM_BYTES
+decode_large: Callable[[bytearray], Message] = msgspec.msgpack.Decoder(
+    Call | Reply | Item | Failed | Datagram
+).decode
+"""Decode what came in parts: only what holds a body, or an error, may be so large."""
 
 
 def failed(id_: int, error: Failure) -> Failed:

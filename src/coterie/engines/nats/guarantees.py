@@ -6,7 +6,6 @@ from ...ports.guarantees import Consistency, Durability, Scope
 from ...ports.log import LogGuarantees
 from ...ports.store import StoreGuarantees
 from ...ports.wire import WireGuarantees
-from ._wire_messages import max_body_bytes
 
 __all__ = ["guarantees", "wire_guarantees"]
 
@@ -44,17 +43,16 @@ def guarantees(*, replicas: int, synced: bool) -> tuple[StoreGuarantees, LogGuar
     return store, log
 
 
-def wire_guarantees(*, max_payload: int, encrypted: bool, authenticated: bool) -> WireGuarantees:
-    """Return what a wire promises where the servers take messages of `max_payload` bytes."""
+def wire_guarantees(*, max_body_bytes: int, encrypted: bool, authenticated: bool) -> WireGuarantees:
+    """Return what a wire promises that takes bodies of up to `max_body_bytes`."""
     return WireGuarantees(
         engine="nats",
         scope=Scope.NETWORK,
-        max_body_bytes=max_body_bytes(max_payload),
+        max_body_bytes=max_body_bytes,
         encrypted=encrypted,
         authenticated=authenticated,
         notes=(
             "Each call goes through a NATS server.",
-            "Bodies are as large as the servers' max_payload allows.",
             "Whoever the servers let publish to prefix.wire.> is a node to it.",
         ),
     )

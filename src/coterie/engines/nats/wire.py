@@ -1,7 +1,7 @@
 """`NatsWire`: the Wire port over core NATS, for nodes that reach NATS and not each other.
 
 A call costs two hops, through the servers, in place of one. See `wire_session` for what takes the place of
-a connection. Messages larger than the servers' `max_payload` are refused: large results are streamed.
+a connection, and `_wire_order` for what is larger than a message of NATS may be.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class NatsWire:
         self._channels: set[NatsChannel] = set()
         config = link.config
         self._guarantees = wire_guarantees(
-            max_payload=link.client.max_payload,
+            max_body_bytes=link.limits.max_body_bytes,
             encrypted=config.tls,
             authenticated=bool(config.user or config.token or config.creds_file or config.cert_file),
         )

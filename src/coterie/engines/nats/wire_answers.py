@@ -78,7 +78,7 @@ class AnsweringSession(Session):
         self.served: dict[int, _Served] = {}
         self.settled: bool = True
         """Whether the caller knows what there is to know about a drain: no call of its can be on the way."""
-        self.taken = 1  # the hello
+        self.incoming.taken = 1  # the hello
         self.send(Welcome(VERSION))
 
     def drain(self) -> None:
@@ -120,7 +120,8 @@ class AnsweringSession(Session):
             why = f"this session has {len(self.served)} calls under way, the most it may"
             self.send(Refused(message.id, Overloaded.code, why))
             return
-        deadline = self.loop.time() + message.timeout_ms / 1000 if message.timeout_ms else None
+        # What comes in parts has its time from the first of them.
+        deadline = self.incoming.began_s + message.timeout_ms / 1000 if message.timeout_ms else None
         request = Request(message.target, message.body, deadline, message.metadata, self.peer)
         served = _Served(min(message.credit or 0, self.link.limits.credit_items))
         if message.credit is None:
@@ -172,8 +173,8 @@ class AnsweringSession(Session):
         return late
 
     def _check(self, body: bytes) -> None:
-        if len(body) > self.link.max_body_bytes:
-            raise too_large(len(body), self.link.max_body_bytes)
+        if len(body) > self.link.limits.max_body_bytes:
+            raise too_large(len(body), self.link.limits.max_body_bytes)
 
     def _ended(self, id_: int, served: _Served, task: asyncio.Task[None]) -> None:
         del self.served[id_]

@@ -38,7 +38,7 @@ class Pending:
         self.id: int = id_
         self.timer: asyncio.TimerHandle | None = None
         self.number: int = 0
-        """The number of the message that asked for it."""
+        """The number of the message that asked for it, or of its last part."""
         self.items: deque[Any] = deque()
         self.taken: int = 0
         self.end: BaseException | None = None
@@ -93,7 +93,7 @@ class CallingSession(Session):
         self.send(Hello(VERSION, link.name))
 
     def meets(self, sender: str, batch: Batch) -> bool:
-        if not self.taken and batch.first == 1 and not self.ready.done():
+        if not self.incoming.taken and batch.first == 1 and not self.ready.done():
             self.to = sender  # From the subject that everybody knows to that of the session.
         return sender == self.to
 

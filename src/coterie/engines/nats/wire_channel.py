@@ -78,8 +78,8 @@ class NatsChannel:
 
     def _check(self, target: str, body: bytes, timeout_s: float | None) -> float | None:
         """Return the deadline of a call; raise what is wrong with it before anything is sent."""
-        if len(body) > self._link.max_body_bytes:
-            raise too_large(len(body), self._link.max_body_bytes)
+        if len(body) > self._link.limits.max_body_bytes:
+            raise too_large(len(body), self._link.limits.max_body_bytes)
         if timeout_s is None:
             return None
         if timeout_s <= 0:
@@ -108,7 +108,7 @@ class NatsChannel:
     def datagram(self, body: bytes) -> None:
         session = self._session
         if session is not None and session.open:
-            if not session.congested and len(body) <= self._link.max_body_bytes:
+            if not session.congested and len(body) <= self._link.limits.max_body_bytes:
                 session.send(Datagram(bytes(body)))
         elif not self._closed and self._connecting is None:
             self._connecting = self._begin_to_connect()

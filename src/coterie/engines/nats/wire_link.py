@@ -17,7 +17,7 @@ from nats.errors import Error as NatsError
 
 from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
-from ._wire_messages import BATCH_HEAD_BYTES, Bye, encode, max_body_bytes
+from ._wire_messages import BATCH_HEAD_BYTES, MESSAGE_HEAD_BYTES, Bye, encode
 from .config import NatsConfig
 from .connection import Connection
 
@@ -28,6 +28,9 @@ __all__ = ["WireLimits", "WireLink"]
 
 _log = logging.getLogger("coterie.wire.nats")
 _FLUSH_S = 1.0
+_MIN_PAYLOAD = 16 * 1024
+_MAX_PAYLOAD = 1024 * 1024
+"""How much one message of NATS has at most, also where the servers would take more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +45,9 @@ class WireLimits:
     """A session is over when nothing was heard of the other end for so long."""
     window_bytes: int = 4 * 1024 * 1024
     """How much of a session may be under way and not received; more waits. At least four messages."""
-    max_unread_bytes: int = 64 * 1024 * 1024
+    max_body_bytes: int = 16 * 1024 * 1024
+    """The limit of the arguments of a call, of a result, and of an item."""
+    max_unread_bytes: int = 256 * 1024 * 1024
     """How much may wait for a caller to receive it. A reply beyond that is dropped, and it is told so."""
     max_in_flight: int = 4096
     """How many calls one session may have under way; more are refused."""
@@ -57,6 +62,10 @@ class WireLimits:
                 raise InvalidConfiguration(f"{name} must be at least 1, not {getattr(self, name)}")
         if not 0 < self.keepalive_s < self.silence_s:
             raise InvalidConfiguration("keepalive_s must be above 0 and below silence_s")
+        if not 1024 <= self.max_body_bytes <= 1 << 30:
+            raise InvalidConfiguration(
+                f"max_body_bytes must be between 1024 and 2**30, not {self.max_body_bytes}"
+            )
         if self.connect_timeout_s <= 0:
             raise InvalidConfiguration("connect_timeout_s must be above 0")
         if not 65_536 <= self.window_bytes <= self.max_unread_bytes:
@@ -78,7 +87,6 @@ class WireLink(Connection):
         self.sessions: dict[str, Session] = {}
         self.served: dict[str, Callable[[Msg], Awaitable[None]]] = {}
         """Who listens here, by subject."""
-        self.max_frame_bytes: int = 0
         self._subscriptions: dict[str, Subscription] = {}
         self._tokens = 0
         self._out: deque[tuple[str, bytes, str]] = deque()
@@ -90,24 +98,28 @@ class WireLink(Connection):
 
     async def open(self) -> None:
         await super().open()
-        self.max_frame_bytes = self.client.max_payload - BATCH_HEAD_BYTES
-        if self.max_body_bytes < 65_536 or 4 * self.client.max_payload > self.limits.max_unread_bytes:
+        if self.client.max_payload < _MIN_PAYLOAD:
             await super().close()
             raise InvalidConfiguration(
-                f"{self.place} takes messages of {self.client.max_payload} bytes",
-                hint="set max_payload to something between 128 KiB and 16 MiB",
+                f"{self.place} takes messages of up to {self.client.max_payload} bytes only",
+                hint=f"set max_payload of the servers to {_MIN_PAYLOAD} or more",
             )
         self._writer = asyncio.create_task(self._write())
 
     @property
-    def max_body_bytes(self) -> int:
-        """The limit of a body."""
-        return max_body_bytes(self.client.max_payload)
+    def frame_bytes(self) -> int:
+        """How much of what a session says goes into one message of NATS."""
+        return min(self.client.max_payload, _MAX_PAYLOAD) - BATCH_HEAD_BYTES
+
+    @property
+    def max_message_bytes(self) -> int:
+        """The limit of what is sent in parts: a body, and room for what goes before it."""
+        return self.limits.max_body_bytes + MESSAGE_HEAD_BYTES
 
     @property
     def window_bytes(self) -> int:
         """How much of a session may be under way: some messages of the largest size at least."""
-        return max(self.limits.window_bytes, 4 * self.max_frame_bytes)
+        return max(self.limits.window_bytes, 4 * self.frame_bytes)
 
     # Sessions
 

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ...errors import CoterieError, Outcome, ProtocolError, TooLarge, Unavailable
 from ._wire_messages import UNKNOWN, Batch, Bye, Message, decode, encode, printable, refusal_of
+from ._wire_order import Incoming, Outgoing
 
 if TYPE_CHECKING:
     from .wire_link import WireLink
@@ -42,13 +42,9 @@ class Session:
         """Why the session is over."""
         self.lost_from: int = 0
         """Messages from this number on certainly did not arrive. Set when the session is over."""
-        self._out: deque[bytes] = deque()
-        self._out_bytes = 0
+        self.incoming: Incoming = Incoming(link.max_message_bytes)
+        self._out = Outgoing(link.frame_bytes)
         self._leaving = False
-        self._numbered = 0  # messages that were given a number
-        self._left = 0  # messages that have left
-        self.taken: int = 0
-        """How many messages of the other end were taken."""
         self._sent_bytes = 0
         self._acknowledged_bytes = 0
         self._received_bytes = 0
@@ -79,7 +75,7 @@ class Session:
     @property
     def waiting_bytes(self) -> int:
         """How much waits to leave, or has left and was not received yet."""
-        return self._out_bytes + self._sent_bytes - self._acknowledged_bytes
+        return self._out.waiting_bytes + self._sent_bytes - self._acknowledged_bytes
 
     @property
     def congested(self) -> bool:
@@ -91,45 +87,37 @@ class Session:
         await self._writable.wait()
 
     def send(self, message: Message) -> int:
-        """Send `message` with the others of this iteration of the loop, and return its number.
+        """Send `message` with the others of this iteration of the loop.
 
-        Raises `TooLarge`; nothing of it is sent then. Lost if the session is over.
+        Returns its number: if that did not arrive, or what was before it, the message did not. Raises
+        `TooLarge`; nothing of it is sent then. Lost if the session is over.
         """
         frame = encode(message)
-        if len(frame) > self.link.max_frame_bytes:
-            raise too_large(len(frame), self.link.max_frame_bytes)
+        if len(frame) > self.link.max_message_bytes:
+            raise too_large(len(frame), self.link.max_message_bytes)
         if self.reason is not None:
-            return self._numbered
-        self._numbered += 1
-        self._out.append(frame)
-        self._out_bytes += len(frame)
+            return self._out.numbered
+        number = self._out.add(frame)
         if not self._leaving:
             self._leaving = True
             self.loop.call_soon(self._leave)
         if self.congested:
             self._writable.clear()
-        return self._numbered
+        return number
 
     def _leave(self) -> None:
         """Let go what may leave: no more than the window is under way."""
         self._leaving = False
         under_way = self._sent_bytes - self._acknowledged_bytes
-        while self._out and under_way < self.link.window_bytes and self.reason is None:
-            under_way += self._post(self.link.max_frame_bytes)
+        while self._out.waiting_bytes and under_way < self.link.window_bytes:
+            under_way += self._post(self._out.take())
 
-    def _post(self, room: int = 0) -> int:
-        """Send one batch with so many bytes of what waits, or a mere sign of life; return its size."""
-        frames: list[msgspec.Raw] = []
-        while self._out and len(self._out[0]) <= room:
-            frame = self._out.popleft()
-            room -= len(frame)
-            self._out_bytes -= len(frame)
-            frames.append(msgspec.Raw(frame))
-        first = self._left + 1
-        self._left += len(frames)
-        data = encode((first, self._received_bytes, frames))
+    def _post(self, messages: list[Any]) -> int:
+        """Send one batch of what waited, or a mere sign of life; return its size."""
+        first = self._out.left - len(messages) + 1
+        data = encode((first, self._received_bytes, messages))
         self._told_bytes = self._received_bytes
-        if frames:  # A sign of life is not counted: it must pass whatever the window is.
+        if messages:  # A sign of life is not counted: it must pass whatever the window is.
             self._sent_bytes += len(data)
         self._quiet = False
         self.link.post(self.to, data, f"{self.subject}.{first}")
@@ -154,10 +142,6 @@ class Session:
         if not self.meets(sender, batch):
             return
         self._heard = self.loop.time()
-        if batch.first != self.taken + 1:
-            what = f"messages were lost on the way: {batch.first} came after {self.taken}"
-            self.close(Unavailable(what, outcome=Outcome.UNKNOWN))
-            return
         self._acknowledge(batch.received)
         if batch.messages:
             self._received_bytes += len(data)
@@ -165,7 +149,7 @@ class Session:
         if self.open and self._received_bytes - self._told_bytes >= self.link.window_bytes // 4:
             self._leave()
             if self._received_bytes != self._told_bytes:  # The window is full, or there is nothing to say.
-                self._post()
+                self._post([])
 
     def meets(self, sender: str, batch: Batch) -> bool:
         """Whether a batch comes from the other end of this session."""
@@ -173,8 +157,7 @@ class Session:
 
     def _take_all(self, batch: Batch) -> None:
         try:
-            for message in batch.messages:
-                self.taken += 1
+            for message in self.incoming.take(batch, self._heard):
                 if isinstance(message, Bye):
                     self._farewell(message)
                 else:
@@ -186,7 +169,7 @@ class Session:
 
     def _acknowledge(self, received: int) -> None:
         self._acknowledged_bytes = max(self._acknowledged_bytes, min(received, self._sent_bytes))
-        if self._out and not self._leaving:
+        if self._out.waiting_bytes and not self._leaving:
             self._leave()
         if not self.congested:
             self._writable.set()
@@ -194,7 +177,7 @@ class Session:
     # The end
 
     def _farewell(self, bye: Bye) -> None:
-        after = self._left + 1 if bye.taken == UNKNOWN else bye.taken + 1
+        after = self._out.left + 1 if bye.taken == UNKNOWN else bye.taken + 1
         what = f"the other end closed the session: {bye.message}"
         self.finish(refusal_of(bye.code, what, Outcome.UNKNOWN), lost_from=after)
 
@@ -209,7 +192,7 @@ class Session:
             level = logging.WARNING if isinstance(reason, ProtocolError) else logging.DEBUG
             _log.log(level, "the session with %s is closed: %s", self.to, reason)
             self.link.post(
-                self.to, encode((0, 0, [Bye(reason.code, printable(str(reason)), self.taken)])), ""
+                self.to, encode((0, 0, [Bye(reason.code, printable(str(reason)), self.incoming.taken)])), ""
             )
             self.finish(reason)
 
@@ -218,9 +201,10 @@ class Session:
         if self.reason is not None:
             return
         self.reason = reason
-        self.lost_from = self._left + 1 if lost_from is None else min(lost_from, self._left + 1)
+        unsent = self._out.left + 1
+        self.lost_from = unsent if lost_from is None else min(lost_from, unsent)
         self._out.clear()
-        self._out_bytes = 0
+        self.incoming.clear()
         self._look_timer.cancel()
         self._writable.set()
         self.link.remove(self)
@@ -230,13 +214,18 @@ class Session:
         """Give a sign of life, and look for one."""
         now, limits = self.loop.time(), self.link.limits
         if now - self._looks_at > limits.keepalive_s:
-            self._heard = now  # This process slept: what came meanwhile is not read yet.
+            # This process slept: what came meanwhile is not read yet.
+            self._heard = self.incoming.heard_s = now
         if now - self._heard > limits.silence_s:
             what = f"the other end was silent for {limits.silence_s:g} s"
             self.finish(Unavailable(what, outcome=Outcome.UNKNOWN))
             return
+        if self.incoming.partial and now - self.incoming.heard_s > limits.silence_s:
+            what = f"the rest of a message did not come for {limits.silence_s:g} s"
+            self.close(Unavailable(what, outcome=Outcome.UNKNOWN))
+            return
         if self._quiet:
-            self._post()
+            self._post([])
         self._quiet = True
         self._looks_at = now + limits.keepalive_s
         self._look_timer = self.loop.call_at(self._looks_at, self._look)
@@ -246,5 +235,5 @@ def too_large(size: int, limit: int) -> TooLarge:
     """Return the error for what may not be sent: nobody saw any of it."""
     return TooLarge(
         f"{size} bytes in one message; the limit of the wire is {limit}",
-        hint="send less at once, stream it, or raise max_payload of the NATS servers",
+        hint="send less at once, or stream it",
     )
