@@ -133,6 +133,7 @@ class JsonReport:
             "operations": dict(progress.operations),
             "calls": dict(progress.calls),
             "idle_clients": progress.idle(),
+            "not_judged": dict(progress.not_judged),
             "unretrieved": progress.unretrieved,
             "universes_per_s": round(progress.rate, 2),
             "cpu_s": round(progress.cpu_s, 3),
@@ -193,6 +194,12 @@ def _summary(progress: Progress, trial: Trial, *, interrupted: bool) -> Iterator
         yield f"never fired: {', '.join(never)}"
     if progress.idle():
         yield f"never came to the end of a run: {', '.join(progress.idle())}"
+    if progress.not_judged:
+        parts = (
+            f"{name} in {count} universe{'s' if count > 1 else ''}"
+            for name, count in progress.not_judged.most_common()
+        )
+        yield f"not judged while clocks were more than a minute apart: {', '.join(parts)}"
     if progress.unretrieved:
         count, seed = len(progress.unretrieved), progress.unretrieved[0]
         of_them = "1 universe:" if count == 1 else f"{count} universes, first in"

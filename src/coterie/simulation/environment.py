@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .tape import Tape
 
@@ -11,10 +11,21 @@ if TYPE_CHECKING:
     from .disk import Disk
     from .loop import VirtualLoop
 
-__all__ = ["EPOCH_S", "Environment", "HostClock"]
+__all__ = ["EPOCH_S", "Environment", "HostClock", "Stretch"]
 
 EPOCH_S = 1_767_225_600.0
 """When every universe begins by true time: 2026-01-01 00:00:00 UTC, in seconds since 1970."""
+
+
+class Stretch(NamedTuple):
+    """A time in which nobody touched a machine's clocks; both ends are true time."""
+
+    begin_s: float
+    end_s: float
+    first_ahead_s: float
+    """How far its wall clock was ahead of true time at the beginning."""
+    last_ahead_s: float
+    """How far it was at the end; in between it went evenly from one to the other."""
 
 
 class HostClock:
@@ -24,7 +35,16 @@ class HostClock:
     off. Timers follow true time.
     """
 
-    __slots__ = ("_base_monotonic_s", "_base_s", "_base_wall_s", "_loop", "_rate", "offset_s")
+    __slots__ = (
+        "_base_monotonic_s",
+        "_base_s",
+        "_base_wall_s",
+        "_began",
+        "_loop",
+        "_past",
+        "_rate",
+        "offset_s",
+    )
 
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
@@ -33,6 +53,9 @@ class HostClock:
         self._base_s = 0.0
         self._base_monotonic_s = 0.0
         self._base_wall_s = EPOCH_S
+        self._past: list[Stretch] = []
+        self._began = (0.0, 0.0)
+        """When the stretch that lasts began, and how far the wall clock was ahead then."""
 
     @property
     def drift_ppm(self) -> float:
@@ -48,6 +71,7 @@ class HostClock:
 
     def set(self, *, offset_s: float | None = None, drift_ppm: float | None = None) -> None:
         """Jump the wall clock to an offset from true time, or change the rate from here on."""
+        self._past.append(self._stretch())
         if drift_ppm is not None:
             now = self._loop.time()
             wall = self.wall() - self.offset_s
@@ -58,6 +82,18 @@ class HostClock:
             self._base_wall_s = EPOCH_S + self._base_s
             self._base_wall_s += (self._loop.time() - self._base_s) * (1.0 - self._rate)
             self.offset_s = offset_s
+        self._began = (self._loop.time(), self._ahead_s())
+
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Return how far the wall clock was off true time until now, in the order of time."""
+        return (*self._past, self._stretch())
+
+    def _stretch(self) -> Stretch:
+        begin_s, ahead_s = self._began
+        return Stretch(begin_s, self._loop.time(), ahead_s, self._ahead_s())
+
+    def _ahead_s(self) -> float:
+        return self.wall() - EPOCH_S - self._loop.time()
 
 
 class Environment:

@@ -12,9 +12,9 @@ from coterie.simulation.program.notebook import Acquired, FencedWrite, Notebook,
 class Book(Notebook):
     """A notebook with one operation after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, limit: int = 500_000) -> None:
         ticks = itertools.count()
-        super().__init__("shop", lambda: next(ticks))
+        super().__init__("shop", lambda: next(ticks), limit=limit)
 
     def done(self, host: str, f: str, key: str, result: object = None) -> Noted:
         noted = self.begin(host, f, key)
@@ -101,7 +101,19 @@ def test_a_tick_that_is_left_alone_after_a_crash_is_run_once() -> None:
 def test_a_tick_whose_run_is_over_is_not_run_again() -> None:
     book = Book()
     book.run("node-1", 10.0, 3)
-    book.over["report", 10.0] = 5
+    book.is_over("report", 10.0, 5)
+    book.is_over("report", 10.0, 9)  # It stays in the record for a while.
     assert book.sentence() is None
     book.run("node-2", 10.0, 7, attempt=2)
     assert book.sentence() == "schedules: node-2 ran 'report' for the tick 10.000, whose run was over"
+
+
+def test_ticks_that_are_over_are_kept_up_to_a_limit() -> None:
+    book = Book(limit=3)
+    for tick in range(3):
+        book.is_over("report", tick, tick + 1)
+        book.is_over("report", tick, tick + 2)
+    assert (len(book.over), book.sentence()) == (3, None)
+    book.is_over("report", 3.0, 9)
+    assert len(book.over) == 3
+    assert "evidence: the universe had more operations than are recorded" in str(book.sentence())

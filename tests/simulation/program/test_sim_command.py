@@ -17,6 +17,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from coterie.cli.sim_report import TextReport
+from coterie.simulation.program import Campaign, Trial
+
 ROOT = Path(__file__).parents[3]
 PROGRAMS = Path(__file__).parent / "programs"
 PAGE = (ROOT / "docs" / "sim.md").read_text()
@@ -135,6 +138,15 @@ def test_what_is_right_is_told_with_its_coverage(folder: Path) -> None:
     assert facts["operations"]["ok"] > 50
     assert facts["interrupted"] is False
     assert not (folder / ".coterie").exists()
+
+
+def test_what_could_not_be_judged_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    trial = Trial(app="shop:app")
+    campaign = Campaign(trial, path=(), seeds=range(9))
+    campaign.progress.not_judged.update({"rate limit api": 2, "rate limit web": 1})
+    TextReport("shop.py", trial).summary(campaign, interrupted=False)
+    line = "not judged while clocks were more than a minute apart: rate limit api in 2 universes"
+    assert f"{line}, rate limit web in 1 universe" in capsys.readouterr().out.splitlines()
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,8 @@ class Progress:
     """Runs of workloads that came to their end, by client."""
     looks: int = 0
     """How often the promises of the app were found to hold while faults happened."""
+    not_judged: Counter[str] = field(default_factory=Counter)
+    """In how many universes something could not be judged all of the time, although nothing is wrong."""
     time_s: float = 0.0
     """Virtual."""
     cpu_s: float = 0.0
@@ -90,6 +92,7 @@ class Progress:
             self.calls.update(result.value["calls"])
             self.runs.update(result.value["runs"])
             self.looks += result.value["looks"]
+            self.not_judged.update(result.value["not_judged"])
 
     def never_fired(self, classes: Sequence[str] | None) -> list[str]:
         """Return the classes of faults that were wanted and never happened."""

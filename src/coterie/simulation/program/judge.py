@@ -6,7 +6,7 @@
 * A write with the token of a lease is refused once one with a later token was accepted.
 * A request reaches its handler at most once, and never when its caller was told that it did not.
 * An idempotent method gives all calls with one key the same reply, and does not run again once it is given.
-* Locks, sequences, schedules and rate limits: see `judge_coordination`.
+* Locks, sequences and schedules: see `judge_coordination`. Rate limits: see `judge_rates`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from ...history import MODELS
 from .appends import as_appends
 from .broken import Broken
 from .judge_coordination import judge_coordination
+from .judge_rates import judge_rates
 from .notebook import Call, FencedWrite, Keyed, Notebook
 
 __all__ = ["Broken", "judge"]
@@ -44,6 +45,7 @@ def _all(notebook: Notebook) -> Iterator[Broken]:
         if kept.runs and kept.replies:
             yield from _idempotent(method, key, kept)
     yield from judge_coordination(notebook)
+    yield from judge_rates(notebook)
 
 
 def _maps(notebook: Notebook) -> Iterator[Broken]:

@@ -6,7 +6,7 @@ are the same and a read says which of them it saw. Nobody in the program sees th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,6 +17,8 @@ from ...history import NEVER, Interval
 from ...history.operations import show
 from ...ports.store import ABSENT, Commit, Entry, Fence, Put
 from ...ports.wire import Failure
+from ...resilience import Rate
+from ..environment import Stretch
 
 __all__ = [
     "DELETED",
@@ -28,7 +30,9 @@ __all__ = [
     "Keyed",
     "Notebook",
     "Noted",
+    "Passed",
     "Ran",
+    "Rated",
     "Reserved",
     "Seen",
 ]
@@ -174,6 +178,27 @@ class Ran:
     """Whether the tick may be run again when a node dies."""
 
 
+@dataclass(slots=True, eq=False)
+class Passed:
+    """Units that a rate limit let through, at the end of `noted`."""
+
+    noted: Noted
+    units: int
+
+
+@dataclass(slots=True, eq=False)
+class Rated:
+    """What happened under one key of a rate limit."""
+
+    rate: Rate
+    hosts: set[str] = field(default_factory=set)
+    """Who asked."""
+    most: int = 1
+    """How many units one call asked for at most."""
+    passed: list[Passed] = field(default_factory=list)
+    """In the order of time. What was let through because nobody could ask the Store is left out."""
+
+
 class Notebook:
     """Collects what the recorded stores and wires of one universe report.
 
@@ -195,6 +220,10 @@ class Notebook:
         self.ran: list[Ran] = []
         self.over: dict[tuple[str, float], int] = {}
         """By job and tick, the revision at which the Store first had it that its run is over."""
+        self.rated: dict[tuple[str, str], Rated] = {}
+        """By rate limit and key."""
+        self.clocks: Mapping[str, Sequence[Stretch]] = {}
+        """How far the wall clocks of hosts were off, once the universe is over."""
         self.labels: dict[int, str] = {DELETED: "deleted"}
         """The text of every write by its number: the value, and the number."""
         self.versions: dict[str, dict[int, int]] = {}
@@ -211,6 +240,7 @@ class Notebook:
         self._limit = limit
         self._position = 0
         self._writes = 0
+        self._passes = 0
         self._read: tuple[int, dict[str, int], set[str]] = (-1, {}, set())
 
     def _next(self) -> int:
@@ -251,10 +281,11 @@ class Notebook:
             self.full = True
 
     def coordinated(self) -> Iterator[Noted]:
-        """Yield what was given out by locks, sequences and schedules."""
+        """Yield what was given out by locks, sequences, schedules and rate limits."""
         yield from (each.noted for each in self.acquired)
         yield from (each.noted for each in self.reserved)
         yield from (each.noted for each in self.ran)
+        yield from (each.noted for rated in self.rated.values() for each in rated.passed)
 
     def call(self, host: str, method: str, target: str, *, quiet: bool) -> Call:
         """Note that `host` calls `method` at `target`."""
@@ -273,6 +304,36 @@ class Notebook:
     def under(self, method: str, key: str) -> Keyed:
         """Return what happened under an idempotency key."""
         return self.keyed.setdefault((method, key), Keyed())
+
+    def is_over(self, job: str, due: float, revision: int) -> None:
+        """Note that the Store has it that the run for a tick is over."""
+        if (job, due) in self.over:
+            return
+        if len(self.over) < self._limit:
+            self.over[job, due] = revision
+        else:
+            self.full = True
+
+    def asked(self, limit: str, key: str, rate: Rate, host: str, units: int) -> Rated:
+        """Note that `host` asks for units of a rate limit; return all that happened under the key."""
+        rated = self.rated.get((limit, key))
+        if rated is None:
+            rated = Rated(rate)
+            if len(self.rated) < self._limit:
+                self.rated[limit, key] = rated
+            else:
+                self.full = True
+        rated.hosts.add(host)
+        rated.most = max(rated.most, units)
+        return rated
+
+    def let_through(self, rated: Rated, passed: Passed) -> None:
+        """Note that units were given."""
+        self._passes += 1
+        if self._passes <= self._limit:
+            rated.passed.append(passed)
+        else:
+            self.full = True
 
     def enter(self) -> None:
         """Something of the program is under way."""

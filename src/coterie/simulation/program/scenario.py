@@ -27,6 +27,7 @@ from ..universe import Inconclusive, Scenario, Violation
 from ..world import World
 from .clients import Client, check_failed
 from .judge import judge
+from .judge_rates import not_judged
 from .notebook import Notebook
 from .observer import OBSERVER, Observer
 from .record import write_down
@@ -213,6 +214,7 @@ async def _final_look(stage: Stage, observer: Observer) -> None:
 
 def _judge(stage: Stage, clients: list[Client], observer: Observer) -> None:
     """Raise the first promise that was broken: those of the blocks first, since others rest on them."""
+    stage.notebook.clocks = {host.name: host.clock.stretches() for host in stage.world.hosts.values()}
     broken = judge(stage.notebook)
     if broken is not None and not broken.inconclusive:
         stage.notebook.witness = broken.witness
@@ -233,4 +235,5 @@ def _statistics(stage: Stage, clients: list[Client], observer: Observer) -> dict
         "runs": {client.name: client.runs for client in clients},
         "tolerated": {client.name: client.tolerated for client in clients},
         "looks": observer.looks,
+        "not_judged": [f"rate limit {name}" for name in not_judged(book)],
     }

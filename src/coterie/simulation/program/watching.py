@@ -21,7 +21,8 @@ from ...coordination.queueing import Queues, QueueSpec
 from ...engines.memory import MemoryStore
 from ...engines.memory.watches import MemoryWatch
 from ...ports.store import Batch
-from .notebook import Acquired, Notebook, Ran, Reserved
+from ...resilience import RateBinding
+from .notebook import Acquired, Notebook, Passed, Ran, Reserved
 
 __all__ = ["Schedules", "Snapshot", "watching"]
 
@@ -38,6 +39,7 @@ def watching(notebook: Notebook, snapshot: Snapshot) -> Iterator[None]:
         _replace(stack, Queues, "acquire", _Holders(notebook, snapshot).noting)
         _replace(stack, Sequence, "reserve", lambda reserve: _noting_numbers(reserve, notebook))
         _replace(stack, Job, "run", lambda run: _noting_runs(run, notebook))
+        _replace(stack, RateBinding, "acquire", lambda acquire: _noting_units(acquire, notebook))
         yield
 
 
@@ -120,6 +122,20 @@ def _noting_runs(run: _Method, book: Notebook) -> _Method:
     return noted_run
 
 
+def _noting_units(acquire: _Method, book: Notebook) -> _Method:
+    async def noted_acquire(binding: RateBinding, key: str, units: int) -> None:
+        host, limit = socket.gethostname(), binding._limit  # noqa: SLF001 - nobody else needs it
+        rated = book.asked(limit.name, key, limit.rate, host, units)
+        noted = book.begin(host, "acquire", f"{limit.name}/{key}" if key else limit.name, units)
+        unsure = binding.unsure
+        await acquire(binding, key, units)
+        if binding.unsure == unsure:  # Else it may have been let through since the Store was away.
+            book.ok(noted)
+            book.let_through(rated, Passed(noted, units))
+
+    return noted_acquire
+
+
 class Schedules(MemoryWatch):
     """Notes which ticks are over, as the engine itself has it."""
 
@@ -137,4 +153,4 @@ class Schedules(MemoryWatch):
             for run in _decode(change.value).runs:
                 # One entry for missed ticks stands for many.
                 if run.status not in {RunStatus.RUNNING, RunStatus.MISSED}:
-                    self._notebook.over.setdefault((unquoted(name), run.tick), change.version)
+                    self._notebook.is_over(unquoted(name), run.tick, change.version)
