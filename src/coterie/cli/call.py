@@ -10,10 +10,10 @@ import click
 
 from ..app import App
 from ..codec import type_name
-from ..errors import InvalidArgument
+from ..errors import InvalidArgument, Outcome, Unavailable
 from ..node import NodeConfig, connect
 from ..services import MethodSpec, make_client
-from .options import Command, as_json, engine_options, epilog, load, read_json, run_async, target
+from .options import Command, as_json, engine_options, epilog, load, no_node, read_json, run_async, target
 from .output import declared, print_json, print_line, print_table
 
 __all__ = ["command"]
@@ -58,7 +58,7 @@ def command(
     text = read_json(arguments, "ARGUMENTS", f"for instance '{_sample(spec)}', in quotes for the shell")
     try:
         values = spec.decode_named(text)
-        run_async(_call(app, config, spec, values, timeout_s))
+        run_async(_call(app, config, target, spec, values, timeout_s))
     except Exception as error:
         told = declared(app, error)
         if told is None:
@@ -109,15 +109,20 @@ def _sample(spec: MethodSpec) -> str:
 
 
 async def _call(
-    app: App, config: NodeConfig, method: MethodSpec, arguments: Any, timeout_s: float | None
+    app: App, config: NodeConfig, target: str, method: MethodSpec, arguments: Any, timeout_s: float | None
 ) -> None:
     service = {**app.clients, **app.services}[method.service]
     app.clients.setdefault(service.name, service)
     values = {parameter.name: getattr(arguments, parameter.name) for parameter in method.parameters}
-    async with connect(app, config=config, timeout_s=timeout_s):
+    async with connect(app, config=config, timeout_s=timeout_s) as connection:
         bound = getattr(make_client(service), method.name)
-        if method.streaming:
-            async for item in bound(**values):
-                print_line(method.result.encode_json(item))
-        else:
-            print_line(method.result.encode_json(await bound(**values)))
+        try:
+            if method.streaming:
+                async for item in bound(**values):
+                    print_line(method.result.encode_json(item))
+            else:
+                print_line(method.result.encode_json(await bound(**values)))
+        except Unavailable as error:
+            if error.outcome is Outcome.NOT_APPLIED and not await connection.status():
+                raise no_node(app, config, target) from error
+            raise

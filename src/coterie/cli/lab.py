@@ -12,7 +12,7 @@ import click
 
 from .. import lab
 from ..errors import InvalidArgument
-from .options import Command, as_json, epilog, run_async
+from .options import Command, Group, as_json, epilog, run_async
 from .output import echo, print_json, print_table
 
 __all__ = ["command"]
@@ -20,7 +20,7 @@ __all__ = ["command"]
 _engine = click.argument("engine", metavar="ENGINE", type=click.Choice(lab.ENGINES))
 
 
-@click.group("lab")
+@click.group("lab", cls=Group)
 def command() -> None:
     """Run clusters of real engines on this machine, to test against and to hurt."""
 

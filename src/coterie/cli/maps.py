@@ -12,13 +12,13 @@ from ..app import App
 from ..errors import InvalidArgument, NotFound
 from ..node import NodeConfig, connect
 from ..state import StrongMap
-from .options import Command, as_json, engine_options, epilog, load, read_json, run_async, target
+from .options import Command, Group, as_json, engine_options, epilog, load, read_json, run_async, target
 from .output import print_json, print_table
 
 __all__ = ["command"]
 
 
-@click.group("map")
+@click.group("map", cls=Group)
 def command() -> None:
     """Read and write the strong maps of an app.
 

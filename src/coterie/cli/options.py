@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 import os
 import sys
@@ -12,17 +13,19 @@ from typing import Any, TypeVar
 import click
 
 from ..app import App, load_app
-from ..errors import CoterieError, InvalidArgument, InvalidConfiguration
+from ..errors import CoterieError, InvalidArgument, InvalidConfiguration, Outcome, Unavailable
 from ..node import NodeConfig
-from ..node.config import Setting, resolve
+from ..node.config import Setting, mask_url, resolve
 from .program import program_error
 
 __all__ = [
     "Command",
+    "Group",
     "as_json",
     "engine_options",
     "epilog",
     "load",
+    "no_node",
     "node_options",
     "read_json",
     "run_async",
@@ -92,6 +95,20 @@ class Command(click.Command):
             formatter.write(f"\n{self.epilog}\n")
 
 
+class Group(click.Group):
+    """A group of commands that knows what a mistyped one may have been."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        names = self.list_commands(ctx)
+        if args[0] not in names and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], names, n=1)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names)}."
+            raise click.UsageError(f"No such command {args[0]!r}. {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
 def load(target: str, options: dict[str, Any]) -> tuple[App, NodeConfig, list[Setting]]:
     """Return the app, its configuration, and each setting's source.
 
@@ -114,6 +131,16 @@ def load(target: str, options: dict[str, Any]) -> tuple[App, NodeConfig, list[Se
         if told is None:
             raise
         raise told from error
+
+
+def no_node(app: App, config: NodeConfig, target: str) -> Unavailable:
+    """Return the error of a command that finds nobody where it looks: the place may be the wrong one."""
+    place = mask_url(config.store or config.engine_url(app.name))
+    return Unavailable(
+        f"no node of {app.name} runs on {place}",
+        hint=f"coterie run {target}, or name the engine of the nodes that run: --engine or COTERIE_ENGINE",
+        outcome=Outcome.NOT_APPLIED,
+    )
 
 
 def read_json(text: str, what: str, hint: str) -> str:

@@ -11,8 +11,7 @@ import msgspec
 
 from ..app import App
 from ..node import NodeConfig, NodeStatus, connect
-from ..node.config import mask_url
-from .options import Command, as_json, engine_options, epilog, load, run_async, target
+from .options import Command, as_json, engine_options, epilog, load, no_node, run_async, target
 from .output import echo, print_json, print_table
 
 __all__ = ["command"]
@@ -39,8 +38,9 @@ def command(target: str, json_: bool, **options: Any) -> None:
             ("node", "state", "answers", "up", "calls", "under way", "suspicion", "HTTP", "wire", "pid"), rows
         )
     else:
-        echo(f"no node of {app.name} runs on {mask_url(config.store or config.engine_url(app.name))}")
-        echo(click.style("try:   ", fg="cyan") + f"coterie run {target}")
+        told = no_node(app, config, target)
+        echo(told.message)
+        echo(click.style("try:   ", fg="cyan") + str(told.hint))
 
 
 async def _ask(app: App, config: NodeConfig) -> list[NodeStatus]:

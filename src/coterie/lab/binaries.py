@@ -180,7 +180,7 @@ def find(engine: str, *, tls: bool = False) -> Binary:
     option = " --tls" if tls else ""
     raise LabError(
         f"{recipe.program} is not installed" + (", or in a build without TLS" if tls else ""),
-        hint=f"{Path(sys.executable).name} -m coterie.lab install{option} {engine}, or apt-get install "
+        hint=f"coterie lab install{option} {engine}, or apt-get install "
         f"{recipe.debian}, or set COTERIE_LAB_{engine.upper()} to the path of one",
     )
 

@@ -138,7 +138,9 @@ WRONG = [
     (("call", "APP", "Sums.add", '{"a": "1"}'), "expected `int`, got `str` at parameter `a`", "it takes"),
     (("call", "APP", "Sums.add", '{"a": 1, "c": 1}'), "unknown field `c`", "it takes"),
     (("call", "APP", "Sums.add", '{"a": 1}', "--timeout", "0"), "0.0 is not in the range", "--help"),
-    (("map", "gett"), "no such command 'gett'", "coterie map --help"),
+    (("map", "gett"), "no such command 'gett'. Did you mean 'get'?", "coterie map --help"),
+    (("map", "watch"), "no such command 'watch'. There are: delete, get, put, scan", "coterie map --help"),
+    (("lab", "start"), "no such command 'start'. There are: install, list, up", "coterie lab --help"),
     (("map", "get", "APP", "number", "x"), "no map 'number'", "did you mean numbers?"),
     (("map", "get", "APP", "qqq", "x"), "no map 'qqq'", "there are: notes, numbers"),
     (("map", "put", "APP", "numbers", "x", "ten"), "VALUE is not JSON", "quotes"),
@@ -160,7 +162,7 @@ def test_what_is_wrong_is_told_to_people_and_machines(
     assert message in first
     assert hint in "\n".join(rest)
     assert "\x1b" not in ran.err
-    if words[0] == "map" and len(words) == 2:
+    if words[0] in {"map", "lab"} and len(words) == 2:
         return  # There is no command yet that could know --json.
     ran = run(*words, "--json")
     assert (ran.code, ran.err) == (2, "")
@@ -168,6 +170,20 @@ def test_what_is_wrong_is_told_to_people_and_machines(
     assert message in error["message"]
     assert hint in (error["hint"] or "")
     assert error["outcome"] == "not_applied"
+
+
+@pytest.mark.parametrize("words", [(), ("map",), ("lab",)], ids=["coterie", "map", "lab"])
+def test_a_group_alone_shows_its_help(run: Run, words: tuple[str, ...]) -> None:
+    ran = run(*words)
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith(f"Usage: {' '.join(('coterie', *words))} [OPTIONS] COMMAND")
+
+
+def test_a_call_says_where_it_found_nobody(run: Run) -> None:
+    ran = run("call", "APP", "Sums.add", '{"a": 1}', "--engine", "sqlite:///other.db", "--timeout", "0.1")
+    assert ran.code == 1
+    assert ran.err.startswith("error: no node of sample runs on sqlite:///other.db\n")
+    assert "name the engine of the nodes that run: --engine or COTERIE_ENGINE" in ran.err
 
 
 def test_maps_are_read_and_written(run: Run) -> None:
