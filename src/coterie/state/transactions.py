@@ -74,7 +74,9 @@ class Transaction:
         if stored in self._deletes:
             return default
         if stored not in self._reads:
-            self._reads[stored] = await self._store.get(stored)
+            read = await self._store.get(stored)
+            # Of several reads at once the first counts: what it returned must be what the commit checks.
+            self._reads.setdefault(stored, read)
         entry = self._reads[stored]
         return default if entry is None else mapping._decode(entry)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from coterie.engines.memory import MemoryStore
 from coterie.errors import Conflict, Fenced, Outcome, Unavailable
-from coterie.ports.store import Check, Commit, Fence
+from coterie.ports.store import Check, Commit, Entry, Fence
 from coterie.state import StrongMap, Transaction, Transactional
 
 
@@ -71,6 +72,35 @@ async def test_a_transaction_sees_its_own_writes_and_one_value_of_others(account
     assert await look() == [2, 2, 5, None]
     assert len(attempts) == 2
     assert await accounts.get("a") is None
+
+
+async def test_reads_of_one_key_at_once_see_one_value_and_the_commit_checks_it(
+    accounts: StrongMap[int], store: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await accounts.put("a", 1)
+    both, get, reads, results = asyncio.Barrier(2), store.get, 0, []
+
+    async def slow_second(key: str) -> Entry | None:
+        nonlocal reads
+        reads += 1
+        first = reads == 1
+        if reads <= 2:  # Both are asked for before either has its answer.
+            await both.wait()
+            if not first:
+                await accounts.put("a", 2)
+        return await get(key)
+
+    monkeypatch.setattr(store, "get", slow_second)
+
+    @Transactional
+    async def double(txn: Transaction) -> None:
+        seen = await asyncio.gather(txn.get(accounts, "a", 0), txn.get(accounts, "a", 0))
+        results.append(seen)
+        txn.put(accounts, "a", 10 * seen[0])
+
+    await double()
+    assert results == [[1, 1], [2, 2]]
+    assert await accounts.get("a") == 20
 
 
 async def test_nothing_is_visible_before_the_commit(accounts: StrongMap[int]) -> None:
