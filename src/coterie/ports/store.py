@@ -246,7 +246,7 @@ def validate_commit(commit: Commit, guarantees: StoreGuarantees) -> None:
             raise InvalidArgument(f"the value of {put.key!r} must be bytes, not {type(put.value).__name__}")
         if len(put.value) > max_value:
             raise TooLarge(f"the value of {put.key!r} has {len(put.value)} bytes; the limit is {max_value}")
-    if len(puts) == 1 and not deletes and not fences and len(checks) < min(2, guarantees.max_commit_keys):
+    if len(puts) == 1 and not deletes and not fences and len(checks) < 2 <= guarantees.max_commit_keys:
         # A put or a compare-and-set of one key, as most commits are: nothing else can be wrong with it.
         if checks and checks[0].key is not puts[0].key:
             validate_key(checks[0].key, max_key)

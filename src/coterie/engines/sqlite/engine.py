@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from ...errors import CoterieError, InvalidConfiguration, Outcome, Overloaded, Unavailable
+from ...errors import CoterieError, InvalidConfiguration, Outcome, Unavailable
 from ...ports.clock import Clock
 from ...ports.entropy import Entropy
 from .batch import Applied
@@ -20,7 +20,7 @@ from .follower import Follower
 from .hub import Hub
 from .leader import Leader
 from .log import SqliteLog
-from .operations import Failed, Operation, Result, error_of
+from .operations import Failed, Operation, Result, error_of, overloaded
 from .role import Role
 from .schema import connect, prepare
 from .store import SqliteStore
@@ -107,16 +107,12 @@ class SqliteEngine:
         """Have `operation` done by the writer, and return the future of its result or error."""
         if self._ending is not None:
             raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
-        future: asyncio.Future[int] = self._loop.create_future()
-        leader = self._leader
-        if leader is not None:
+        if self._leader is not None:
             # It lives and dies with this process, so it needs no number to be asked for again under.
-            if leader.writer.queued >= self.config.max_queue:
-                raise self._overloaded(leader.writer.queued)
-            leader.submit(operation, _resolve, future)
-            return future
+            return self._leader.writer.ask(operation)
         if len(self._asked) >= self.config.max_queue:
-            raise self._overloaded(len(self._asked))
+            raise overloaded(len(self._asked))
+        future: asyncio.Future[int] = self._loop.create_future()
         number = self._last_number = self._last_number + 1
         self._asked[number] = _Asked(operation, future, self._time())
         if self._sweeper is None:
@@ -124,10 +120,6 @@ class SqliteEngine:
         self._unsent.append(number)
         self._send_unsent()
         return future
-
-    @staticmethod
-    def _overloaded(waiting: int) -> Overloaded:
-        return Overloaded(f"{waiting} operations wait to be written", hint="write less at once")
 
     def _send_unsent(self) -> None:
         follower = self._follower

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...errors import Overloaded, ProtocolError, TooLarge
+from ...errors import ProtocolError, TooLarge
 from ...ports.clock import Clock
 from ...ports.store import Change
 from .batch import Applied
 from .config import SqliteConfig
 from .link import Answers, Do, Follow, Following, Join, Link, Message, News, Resync
-from .operations import Expire, Failed, Operation, Result, failed
+from .operations import Expire, Failed, Operation, Result, failed, overloaded
 from .sessions import decode_outcomes
 from .writer import Sink, Writer
 
@@ -175,7 +175,7 @@ class Leader:
                 session.peer.answer(number, result)
 
         if self.writer.queued >= self._config.max_queue:
-            sink(message.number, failed(Overloaded(f"{self.writer.queued} operations wait to be written")))
+            sink(message.number, failed(overloaded(self.writer.queued)))
             return
         self.writer.submit((message.operation, sink, message.number, (id_, message.heard)))
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from ... import errors as _errors
-from ...errors import CoterieError, Outcome
+from ...errors import CoterieError, Outcome, Overloaded
 from ...ports.log import Record
 from ...ports.store import Commit
 
@@ -26,6 +26,7 @@ __all__ = [
     "Trim",
     "error_of",
     "failed",
+    "overloaded",
 ]
 
 
@@ -105,3 +106,8 @@ def error_of(result: Failed) -> CoterieError:
     cls: Any = _BY_CODE.get(result.code, CoterieError)
     error: CoterieError = cls(result.message, hint=result.hint, outcome=Outcome(result.outcome))
     return error
+
+
+def overloaded(waiting: int) -> Overloaded:
+    """Return the error of an operation that is one too many."""
+    return Overloaded(f"{waiting} operations wait to be written", hint="write less at once")

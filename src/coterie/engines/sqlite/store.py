@@ -84,7 +84,8 @@ class SqliteStore:
     async def commit(self, commit: Commit) -> int:
         validate_commit(commit, self._guarantees)
         _validate_numbers(commit)
-        self.check()
+        if self._closed:
+            raise closed_error("store")
         return await self._engine.ask(DoCommit(commit))
 
     async def grant(self, ttl_s: float) -> int:

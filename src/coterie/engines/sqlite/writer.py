@@ -17,7 +17,7 @@ from ...errors import CorruptData, CoterieError, Outcome, Unavailable
 from ...ports.clock import Clock
 from .batch import Applied, Applier
 from .config import SqliteConfig
-from .operations import Operation, Result, failed
+from .operations import Operation, Result, error_of, failed, overloaded
 from .schema import connect, foreign
 from .sessions import SessionLog
 from .turns import Turns
@@ -25,9 +25,10 @@ from .turns import Turns
 __all__ = ["Request", "Sink", "Writer"]
 
 Sink = Callable[[Any, Result], None]
-Request = tuple[Operation, Sink, Any, tuple[str, int] | None]
-"""An operation; who is told its tag and its result; its tag; and, for another process, whose tag is the
-operation's number, its session and the number up to which that has heard its results."""
+Request = tuple[Operation, Sink | None, Any, tuple[str, int] | None]
+"""An operation; who is told its tag and its result, or None if its tag is a future that gets the result;
+its tag; and, for another process, whose tag is the operation's number, its session and the number up to
+which that has heard its results."""
 
 
 _MOMENT_S = 0.001
@@ -53,13 +54,16 @@ class Writer:
         self._on_applied = on_applied
         self._loop = asyncio.get_running_loop()
         self._gathered: deque[Request] = deque()
+        self._others = 0
+        """How many of those gathered are of other processes."""
         self._busy = False
         self._handing = False
         self._closing = False
         self.turns: Turns = Turns()
         self._moment: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None
-        self._inbox: queue.SimpleQueue[list[Request] | None] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[tuple[list[Request], bool] | None] = queue.SimpleQueue()
+        """Batches, and whether operations of other processes are in it, whose answers are stored."""
         self.batches: int = 0
         self.operations: int = 0
         self._connection = connect(config, writer=True)
@@ -83,11 +87,27 @@ class Writer:
         """How many operations wait for a transaction."""
         return len(self._gathered)
 
+    def ask(self, operation: Operation) -> asyncio.Future[int]:
+        """Let `operation` be part of the next transaction; return the future of its result or error.
+
+        Most writes come this way, so it makes no call that it can do without.
+        """
+        gathered = self._gathered
+        if len(gathered) >= self._config.max_queue:
+            raise overloaded(len(gathered))
+        future: asyncio.Future[int] = self._loop.create_future()
+        gathered.append((operation, None, future, None))
+        if not self._busy and not self._handing:
+            self._handing = True
+            self._loop.call_soon(self._hand_over)
+        return future
+
     def submit(self, request: Request) -> None:
         """Let `request` be part of the next transaction. Its answer comes on the loop."""
         self._gathered.append(request)
         origin = request[3]
         if origin is not None:
+            self._others += 1
             self.turns.came(origin[0])
         if not self._busy and not self._handing:
             # At the end of this iteration of the loop, so that all who were woken together write together.
@@ -99,21 +119,20 @@ class Writer:
         gathered = self._gathered
         if not gathered or self._busy or self._waits():
             return
+        shared = self._others > 0
         if len(gathered) <= self._config.max_batch:
             batch = list(gathered)
             gathered.clear()
+            self._others = 0
         else:
             batch = [gathered.popleft() for _ in range(self._config.max_batch)]
+            self._others -= sum(origin is not None for _, _, _, origin in batch)
         self._busy = True
-        self._inbox.put(batch)
+        self._inbox.put((batch, shared))
 
     def _waits(self) -> bool:
         """Whether others get a moment to come back, because operations of this process would go first."""
-        if (
-            self.turns.awaited
-            and not self._closing
-            and any(origin is None for _, _, _, origin in self._gathered)
-        ):
+        if self.turns.awaited and not self._closing and self._others < len(self._gathered):
             if self._moment is None:
                 self._moment = self._loop.call_later(_MOMENT_S, self._end_moment)
             return True
@@ -128,23 +147,27 @@ class Writer:
         self._hand_over()
 
     def _work(self) -> None:
-        while (batch := self._inbox.get()) is not None:
+        while (found := self._inbox.get()) is not None:
+            batch, shared = found
             outcome: Applied | CoterieError
             try:
                 operations = [request[0] for request in batch]
-                outcome = self.applier.apply(operations, partial(self._sessions.prepare, batch))
-                self._sessions.confirm()
+                if shared:
+                    outcome = self.applier.apply(operations, partial(self._sessions.prepare, batch))
+                    self._sessions.confirm()
+                else:
+                    outcome = self.applier.apply(operations)
             except sqlite3.Error as error:
                 outcome = foreign(error, self._config.path)
             except Exception as error:  # noqa: BLE001 - a defect of ours must not end the thread unseen
                 outcome = Unavailable(f"the writer failed: {error!r}", outcome=Outcome.NOT_APPLIED)
             try:
-                self._loop.call_soon_threadsafe(self._report, batch, outcome)
+                self._loop.call_soon_threadsafe(self._report, batch, shared, outcome)
             except RuntimeError:
                 break  # The loop was closed without us: what was committed is committed.
         self._connection.close()
 
-    def _report(self, batch: list[Request], outcome: Applied | CoterieError) -> None:
+    def _report(self, batch: list[Request], shared: bool, outcome: Applied | CoterieError) -> None:
         self._busy = False
         self.batches += 1
         self.operations += len(batch)
@@ -153,8 +176,15 @@ class Writer:
         else:
             results = [failed(outcome)] * len(batch)
         for (_, sink, tag, _), result in zip(batch, results, strict=True):
-            sink(tag, result)
-        self.turns.answered({origin[0] for _, _, _, origin in batch if origin is not None})
+            if sink is not None:
+                sink(tag, result)
+            elif not tag.done():
+                if isinstance(result, int):
+                    tag.set_result(result)
+                else:
+                    tag.set_exception(error_of(result))
+        if shared:
+            self.turns.answered({origin[0] for _, _, _, origin in batch if origin is not None})
         if isinstance(outcome, Applied):
             self._on_applied(outcome)
         if self._gathered:

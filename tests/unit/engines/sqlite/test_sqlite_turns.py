@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 from coterie.engines.sqlite.batch import Applied
 from coterie.engines.sqlite.config import SqliteConfig
 from coterie.engines.sqlite.operations import DoCommit, Result
 from coterie.engines.sqlite.schema import prepare
+from coterie.engines.sqlite.sessions import decode_outcomes
 from coterie.engines.sqlite.turns import Turns
 from coterie.engines.sqlite.writer import Writer
 from coterie.engines.system import SystemClock
@@ -83,8 +85,8 @@ class Told:
 
 
 @asynccontextmanager
-async def opened(tmp_path: Path) -> AsyncIterator[Writer]:
-    config = SqliteConfig(path=tmp_path / "turns.db")
+async def opened(tmp_path: Path, *, max_batch: int = 1024) -> AsyncIterator[Writer]:
+    config = SqliteConfig(path=tmp_path / "turns.db", max_batch=max_batch)
     prepare(config)
 
     def ignore(_applied: Applied) -> None:
@@ -134,3 +136,27 @@ async def test_closing_writes_what_waits_for_a_moment(tmp_path: Path) -> None:
         await asyncio.sleep(0)
         await writer.close()
         assert own.result() == 3
+
+
+async def test_the_answers_to_another_process_are_stored_in_whichever_batch_they_are(tmp_path: Path) -> None:
+    """Of those gathered, the other's stand behind what one transaction takes, then alone."""
+    async with opened(tmp_path, max_batch=2) as writer:
+        told = Told()
+        own = [ask(writer, told, f"own {n}") for n in range(3)]
+        other: list[Result] = []
+        for number in (1, 2):
+            put = DoCommit(Commit((Put(f"other {number}", b"value"),)))
+            writer.submit((put, lambda _number, result: other.append(result), number, (OTHER, 0)))
+        assert await asyncio.gather(*own) == [1, 2, 3]
+        await writer.close()
+        assert (other, writer.batches) == ([4, 5], 3)
+    with closing(sqlite3.connect(tmp_path / "turns.db")) as connection:
+        [(session, blob)] = connection.execute("SELECT id, outcomes FROM sessions")
+    assert (session, decode_outcomes(blob)) == (OTHER, {1: 4, 2: 5})
+
+
+async def test_whoever_stops_waiting_leaves_the_others_their_results(tmp_path: Path) -> None:
+    async with opened(tmp_path) as writer:
+        first, gone, last = (writer.ask(DoCommit(Commit((Put(key, b"value"),)))) for key in "abc")
+        gone.cancel()
+        assert await asyncio.gather(first, last) == [1, 3]

@@ -111,3 +111,15 @@ def test_what_sqlite_refused_is_not_tried_again(applier: Applier, connection: sq
         apply(applier, put("b"), refused)
     assert apply(applier, put("c")) == [1]
     assert in_file(connection) == {"c": 1}
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 16, 21])
+def test_however_many_puts_share_a_statement_the_file_has_each(
+    applier: Applier, connection: sqlite3.Connection, count: int
+) -> None:
+    puts = [DoCommit(Commit((Put(f"key {n}", b"value %d" % n),))) for n in range(count)]
+    apply(applier, *puts, DoCommit(Commit((Put("key 0", b"last"),))))
+    rows = connection.execute("SELECT key, value, version, lease FROM kv").fetchall()
+    expected = [("key 0", b"last", count + 1, 0)]
+    expected += [(f"key {n}", b"value %d" % n, n + 1, 0) for n in range(1, count)]
+    assert sorted(rows) == sorted(expected)
