@@ -32,7 +32,7 @@ from .errors import (
     Unavailable,
 )
 from .resilience import Hedge, Policy, Retry, deadline, idempotency_key
-from .services import Replicated, idempotent, policy, priority, quorum
+from .services import Replicated, idempotent, limit, policy, priority, quorum
 from .state import Item, MapChange, StrongMap, Transaction
 
 __all__ = [
@@ -65,6 +65,7 @@ __all__ = [
     "deadline",
     "idempotency_key",
     "idempotent",
+    "limit",
     "policy",
     "priority",
     "quorum",

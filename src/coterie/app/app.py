@@ -35,7 +35,7 @@ from ..resilience import (
     RateLimit,
     WhenUnsure,
 )
-from ..services import ClientSpec, ErrorRegistry, ServiceSpec, describe, make_client
+from ..services import Admission, ClientSpec, ErrorRegistry, ServiceSpec, admission_of, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
 from .trials import Promise, Workload, promise, workload
 
@@ -64,7 +64,14 @@ class App:
     `async with app.connect():`.
     """
 
-    def __init__(self, name: str, *, policy: Policy | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        policy: Policy | None = None,
+        limit: int | AdaptiveLimitConfig | None = None,
+        queue: QueueConfig | None = None,
+    ) -> None:
         self.name: str = _checked_name("an app", name)
         self.services: dict[str, ServiceSpec] = {}
         self.clients: dict[str, ServiceSpec] = {}
@@ -73,6 +80,8 @@ class App:
         """Clients that call a service in a way of their own."""
         self.policy: Policy | None = policy
         """What all clients call under where nothing nearer says otherwise."""
+        self.admission: Admission | None = admission_of(f"the app {name!r}", limit, queue)
+        """How many calls one node answers at once, to each service that does not say otherwise."""
         self.policy_listeners: list[Listener] = []
         """Who is told of each event, on every node; see `on_policy`."""
         self.rate_limits: dict[str, RateLimit] = {}

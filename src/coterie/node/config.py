@@ -59,6 +59,8 @@ class NodeConfig:
     """Its share of the calls beside that of the other nodes."""
     policy: Mapping[str, Any] = field(default_factory=dict)
     """The table `[policy]` of the file: what replaces values of the policies that the program declares."""
+    admission: Mapping[str, Any] = field(default_factory=dict)
+    """The table `[admission]` of the file: what replaces the limits of services and methods at a node."""
 
     def __post_init__(self) -> None:
         for name in ("listen", "http"):
@@ -147,12 +149,15 @@ class Setting:
     source: str
 
 
+_TABLES = ("policy", "admission")
+"""Of the file only; what stands in them is checked against the program."""
+
 _SECRETS = frozenset({"cluster_key", "http_token"})
 
 OPTIONS: Mapping[str, Option] = {
     each.name: Option(each.name, float if each.type == "float" else str, each.name in _SECRETS)
     for each in fields(NodeConfig)
-    if each.name != "policy"
+    if each.name not in _TABLES
 }
 
 
@@ -185,7 +190,8 @@ def resolve(
         settings.append(_parsed(setting))
     values = {setting.option.name: setting.value for setting in settings}
     try:
-        return NodeConfig(**values, policy=_policy(file, path)), settings
+        policy, admission = (_table(file, name, path) for name in _TABLES)
+        return NodeConfig(**values, policy=policy, admission=admission), settings
     except InvalidConfiguration as error:
         given = [f"{s.option.name} from {s.source}" for s in settings if s.source != "default"]
         about = [text for text in given if text.split(" ", 1)[0] in error.message]
@@ -206,10 +212,10 @@ def _parsed(setting: Setting) -> Setting:
         ) from None
 
 
-def _policy(file: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
-    table = file.get("policy", {})
+def _table(file: Mapping[str, Any], name: str, path: Path) -> Mapping[str, Any]:
+    table = file.get(name, {})
     if not isinstance(table, Mapping):
-        raise InvalidConfiguration(f"{path}: policy must be a table, not {table!r}", hint="[policy]")
+        raise InvalidConfiguration(f"{path}: {name} must be a table, not {table!r}", hint=f"[{name}]")
     return table
 
 
@@ -221,8 +227,8 @@ def _read_file(path: Path) -> Mapping[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InvalidConfiguration(f"{path} cannot be read: {error}") from error
     for key in content:
-        if key not in OPTIONS and key != "policy":
-            close = difflib.get_close_matches(key, OPTIONS, n=1)
+        if key not in OPTIONS and key not in _TABLES:
+            close = difflib.get_close_matches(key, [*OPTIONS, *_TABLES], n=1)
             raise InvalidConfiguration(
                 f"{path} has an unknown key {key!r}",
                 hint=f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(OPTIONS)}",

@@ -16,6 +16,7 @@ from ..errors import InvalidConfiguration
 from ..membership import Event, Membership, MembershipConfig
 from ..resilience import Balancer, Local, PolicyEvent, PolicyEventKind, RateBinding
 from ..services import (
+    Admissions,
     CallConfig,
     Channels,
     ClientSpec,
@@ -64,6 +65,8 @@ class Core:
             "What policies did: retry, hedge, open, eject, shed and so on.",
             ("name", "event"),
         )
+        self.admissions: Admissions = Admissions()
+        """How much a node takes on, from `bind` on."""
         self.ledger: ReplyLedger | None = None
         """The replies of idempotent methods, from `bind` on."""
         self.coordination: Coordination | None = None
@@ -133,6 +136,8 @@ class Core:
         specs = {**self.app.clients, **self.app.services}
         policies = Policies(app=self.app.policy, overrides=self.config.policy)
         policies.check(specs)
+        self.admissions = Admissions(app=self.app.admission, overrides=self.config.admission)
+        self.admissions.check(specs)
         if self.ledger is None:
             self.ledger = ReplyLedger(
                 store,
@@ -176,6 +181,7 @@ class Core:
         plans = Plans(
             spec,
             lambda method: policies.of(spec, method, client.policy).policy,
+            priority_of=lambda method: self.admissions.of_method(spec, method).value.priority,
             timeout_s=self.calls.timeout_s,
             new_balancer=lambda: _at_home(copy.deepcopy(client.balancer), self.config.zone),
             key=client.key,

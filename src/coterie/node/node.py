@@ -135,6 +135,7 @@ class Node:
             clock=ports.clock,
             ledger=core.ledger,
             listener=core.on_policy,
+            admissions=core.admissions,
         )
         handlers = dataclasses.replace(self._dispatcher.handlers(), datagram=self._on_datagram)
         self._listener = await ports.wire.listen(self.config.wire_address, handlers)

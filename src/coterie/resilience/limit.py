@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidConfiguration
 
-__all__ = ["AdaptiveLimit", "AdaptiveLimitConfig"]
+__all__ = ["AdaptiveLimit", "AdaptiveLimitConfig", "check_limit"]
 
 _HELPED = 0.75
 """Half as many under way made calls clearly faster: they took at most this part of the time."""
@@ -60,6 +60,12 @@ class AdaptiveLimitConfig:
             raise InvalidConfiguration(f"not usable for an adaptive limit: {self}")
         if self.sample_s <= 0 or self.probe_every_s < self.sample_s or self.min_samples < 1:
             raise InvalidConfiguration(f"not usable for an adaptive limit: {self}")
+
+
+def check_limit(limit: object) -> None:
+    """Raise `InvalidConfiguration` if `limit` is a number, and none that can be a limit."""
+    if isinstance(limit, int) and not 1 <= limit <= 1_000_000:
+        raise InvalidConfiguration(f"limit must be between 1 and 1,000,000, not {limit}")
 
 
 class AdaptiveLimit:

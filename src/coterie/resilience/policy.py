@@ -13,18 +13,16 @@ From the outside in, always in this order:
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_type_hints
-
-import msgspec
+from typing import Any
 
 from ..errors import InvalidConfiguration
 from .breaker import BreakerConfig
 from .budget import Retry
 from .ejection import EjectionConfig
-from .limit import AdaptiveLimitConfig
+from .limit import AdaptiveLimitConfig, check_limit
+from .overriding import overridden
 from .queue import QueueConfig
 from .rate import Rate
 
@@ -72,8 +70,7 @@ class Policy:
             value = getattr(self, name)
             if value is not None and not 0 < value <= 86400:
                 raise InvalidConfiguration(f"{name} must be above 0 and at most 86400 seconds, not {value}")
-        if isinstance(self.limit, int) and not 1 <= self.limit <= 1_000_000:
-            raise InvalidConfiguration(f"limit must be between 1 and 1,000,000, not {self.limit}")
+        check_limit(self.limit)
 
     @classmethod
     def none(cls) -> Policy:
@@ -86,34 +83,4 @@ class Policy:
         Nested tables replace single fields: `{"retry": {"attempts": 5}}` leaves the other fields of the
         retry alone. `where` names the place, for the error.
         """
-        try:
-            return _overridden(self, values)
-        except (msgspec.ValidationError, InvalidConfiguration) as error:
-            raise InvalidConfiguration(f"{where}: {error}") from None
-
-
-T = TypeVar("T")
-
-
-def _overridden(value: T, changes: Mapping[str, Any]) -> T:
-    types = get_type_hints(type(value))
-    converted = {}
-    for name, change in changes.items():
-        if name not in types or name == "also":
-            there_are = ", ".join(each for each in types if each != "also")
-            raise InvalidConfiguration(f"there is no {name!r} to set; there are: {there_are}")
-        now = getattr(value, name)
-        if isinstance(change, Mapping) and dataclasses.is_dataclass(now):
-            converted[name] = _overridden(now, change)
-        elif change == "off" and isinstance(None, types[name]):
-            converted[name] = None  # TOML has no null.
-        else:
-            converted[name] = _converted(change, types[name], name)
-    return dataclasses.replace(value, **converted)  # type: ignore[type-var]
-
-
-def _converted(change: Any, tp: Any, name: str) -> Any:
-    try:
-        return msgspec.convert(change, tp)
-    except msgspec.ValidationError as error:
-        raise InvalidConfiguration(f"{name}: {error}") from None
+        return overridden(self, values, where=where)

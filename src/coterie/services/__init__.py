@@ -10,15 +10,18 @@ await shop.buy(order)                                  # in process if it is hos
 
 from ._plans import Plans
 from ._quorum import Quorum, Replicated
+from .admission import Admissions, MethodAdmission, Sourced, limit, priority
 from .binding import CallConfig, Channels, Directory, Endpoint, ServiceBinding
 from .client import ClientSpec, make_client, quorum
 from .dispatch import Dispatcher, MethodStatistics
 from .ledger import ReplyLedger
-from .policies import Effective, Policies, idempotent, policy, priority
+from .policies import Effective, Policies, idempotent, policy
 from .registry import ErrorRegistry
-from .spec import MethodSpec, ParameterSpec, ServiceSpec, describe
+from .spec import Admission, MethodSpec, ParameterSpec, ServiceSpec, admission_of, describe
 
 __all__ = [
+    "Admission",
+    "Admissions",
     "CallConfig",
     "Channels",
     "ClientSpec",
@@ -27,6 +30,7 @@ __all__ = [
     "Effective",
     "Endpoint",
     "ErrorRegistry",
+    "MethodAdmission",
     "MethodSpec",
     "MethodStatistics",
     "ParameterSpec",
@@ -37,8 +41,11 @@ __all__ = [
     "ReplyLedger",
     "ServiceBinding",
     "ServiceSpec",
+    "Sourced",
+    "admission_of",
     "describe",
     "idempotent",
+    "limit",
     "make_client",
     "policy",
     "priority",

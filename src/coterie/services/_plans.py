@@ -144,6 +144,7 @@ class Plans:
         spec: ServiceSpec,
         policy_of: Callable[[MethodSpec], Policy],
         *,
+        priority_of: Callable[[MethodSpec], Priority] = lambda method: method.priority,
         timeout_s: float | None = None,
         new_balancer: Callable[[], Balancer | None] = lambda: None,
         key: str | None = None,
@@ -152,6 +153,7 @@ class Plans:
     ) -> None:
         self._spec = spec
         self._policy_of = policy_of
+        self._priority_of = priority_of
         self._timeout_s = timeout_s
         self._new_balancer = new_balancer
         self._key = key
@@ -188,7 +190,7 @@ class Plans:
         limiter = None
         if limit is not None:
             limiter = self._share((limit, queue), lambda: Limiter(limit, queue, name=name))
-        return Gates(name, gcra, limiter, plan.tell, plan.method.priority)
+        return Gates(name, gcra, limiter, plan.tell, self._priority_of(plan.method))
 
     def _router(self, policy: Policy) -> Router:
         tell = None

@@ -17,12 +17,13 @@ from ..context import CURRENT, Call, Metadata
 from ..errors import CoterieError, DeadlineExceeded, InvalidArgument, NotFound, Overloaded
 from ..ports.clock import Clock
 from ..ports.wire import Handlers, Request
-from ..resilience import Limiter, Listener, PolicyEvent, PolicyEventKind
+from ..resilience import Limiter, Listener, PolicyEvent, PolicyEventKind, Priority
 from ..telemetry import LATENCY_BUCKETS_S, Distribution, Family, Sample
+from .admission import Admissions
 from .binding import judge_outcome
 from .ledger import ReplyLedger
 from .registry import ErrorRegistry
-from .spec import MethodSpec, ServiceSpec
+from .spec import Admission, MethodSpec, ServiceSpec
 
 __all__ = ["Dispatcher", "MethodStatistics"]
 
@@ -61,9 +62,11 @@ class MethodStatistics:
 class _Hosted:
     """A method with the instance that answers it, and what is made once for all its calls."""
 
-    __slots__ = ("call", "decode", "encode", "keeps_replies", "limiter", "spec", "statistics")
+    __slots__ = ("call", "decode", "encode", "keeps_replies", "limiters", "priority", "spec", "statistics")
 
-    def __init__(self, spec: MethodSpec, instance: object, limiter: Limiter | None) -> None:
+    def __init__(
+        self, spec: MethodSpec, instance: object, limiters: tuple[Limiter, ...], priority: Priority
+    ) -> None:
         function = getattr(instance, spec.name)
         keyword_only = any(p.kind is p.KEYWORD_ONLY for p in inspect.signature(function).parameters.values())
         names = [parameter.name for parameter in spec.parameters]
@@ -80,7 +83,9 @@ class _Hosted:
             self.decode = msgspec.msgpack.Decoder(types, dec_hook=decode_hook).decode
         self.encode = spec.result.encode
         self.keeps_replies = spec.keeps_replies
-        self.limiter = limiter
+        self.limiters = limiters
+        """Which let a call in, one after the other: that of the method, that of its service."""
+        self.priority = priority
         self.statistics = MethodStatistics()
 
     def decode_any(self, body: Buffer) -> tuple[Any, ...]:
@@ -107,6 +112,7 @@ class Dispatcher:
         clock: Clock | None = None,
         ledger: ReplyLedger | None = None,
         listener: Listener | None = None,
+        admissions: Admissions | None = None,
     ) -> None:
         self._node = node
         self._bindings = bindings
@@ -115,17 +121,28 @@ class Dispatcher:
         self._listener = listener
         self._loop_time = asyncio.get_running_loop().time
         self._time = self._loop_time if clock is None else clock.monotonic
-        self._limiters = {
-            spec.name: Limiter(spec.limit, spec.queue, name=f"{spec.name} on {node}")
-            for spec in specs.values()
-            if spec.limit is not None
-        }
-        self._methods = {
-            method.target: _Hosted(method, instances[spec.name], self._limiters.get(spec.name))
-            for spec in specs.values()
-            for method in spec.methods.values()
-        }
+        self._limiters: dict[str, Limiter] = {}
+        self._methods: dict[str, _Hosted] = {}
+        for spec in specs.values():
+            self._host(spec, instances[spec.name], admissions or Admissions())
         self._unary = {name: hosted for name, hosted in self._methods.items() if not hosted.spec.streaming}
+
+    def _host(self, spec: ServiceSpec, instance: object, admissions: Admissions) -> None:
+        if spec.name.startswith("_"):  # What the node itself offers is not limited by what the app is.
+            admissions = Admissions()
+        of_service = self._limiter(spec.name, admissions.of_service(spec).value)
+        for method in spec.methods.values():
+            admission = admissions.of_method(spec, method).value
+            # First that of the method: who waits for it takes no room from the other methods.
+            limiters = (*self._limiter(method.target, admission), *of_service)
+            self._methods[method.target] = _Hosted(method, instance, limiters, admission.priority)
+
+    def _limiter(self, name: str, admission: Admission) -> tuple[Limiter, ...]:
+        if admission.limit is None:
+            return ()
+        limiter = Limiter(admission.limit, admission.queue, name=f"{name} on {self._node}")
+        self._limiters[name] = limiter
+        return (limiter,)
 
     def handlers(self) -> Handlers:
         """Return what a wire's listener needs."""
@@ -149,11 +166,11 @@ class Dispatcher:
         Raises what the method raises, and `DeadlineExceeded` after `timeout_s`.
         """
         hosted = self._methods[method.target]
-        statistics, limiter = hosted.statistics, hosted.limiter
+        statistics, limiters = hosted.statistics, hosted.limiters
         deadline = self._loop_time() + timeout_s
         CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
-        if limiter is not None:
-            await self._enter(limiter, hosted, deadline)
+        if limiters:
+            await self._enter(limiters, hosted, deadline)
         began = self._time()
         statistics.pending += 1
         scope = asyncio.timeout_at(deadline)
@@ -181,8 +198,8 @@ class Dispatcher:
         finally:
             took_s = self._time() - began
             statistics.ended(took_s)
-            if limiter is not None:
-                self._leave(limiter, took_s, failed, deadline)
+            if limiters:
+                self._leave(limiters, took_s, failed, deadline)
 
     async def stream(
         self, method: MethodSpec, arguments: Any, *, timeout_s: float, metadata: Metadata | None
@@ -226,11 +243,11 @@ class Dispatcher:
         _set_current(Call(self._node, self._bindings, request.deadline, request.metadata))
         # Attributes that are no methods are called by way of a local variable, as in the wire.
         statistics, decode, encode, time = hosted.statistics, hosted.decode, hosted.encode, self._time
-        limiter = hosted.limiter
+        limiters = hosted.limiters
         failed: BaseException | None = _CANCELLED
-        if limiter is not None:
+        if limiters:
             try:
-                await self._enter(limiter, hosted, request.deadline)
+                await self._enter(limiters, hosted, request.deadline)
             except CoterieError as error:
                 raise self._errors.to_failure(error) from error
         began = time()
@@ -256,14 +273,21 @@ class Dispatcher:
             statistics.pending -= 1
             statistics.seconds += seconds
             statistics.counts[bisect_left(LATENCY_BUCKETS_S, seconds)] += 1
-            if limiter is not None:
-                self._leave(limiter, seconds, failed, request.deadline)
+            if limiters:
+                self._leave(limiters, seconds, failed, request.deadline)
 
-    async def _enter(self, limiter: Limiter, hosted: _Hosted, deadline: float | None) -> None:
+    async def _enter(self, limiters: Iterable[Limiter], hosted: _Hosted, deadline: float | None) -> None:
         """Let a call in; raise `Overloaded` or `DeadlineExceeded`, both not applied."""
+        entered: list[Limiter] = []
         try:
-            await limiter.enter(hosted.spec.priority, deadline)
-        except CoterieError as error:
+            for limiter in limiters:
+                await limiter.enter(hosted.priority, deadline)
+                entered.append(limiter)
+        except BaseException as error:
+            for limiter in entered:
+                limiter.leave(None)
+            if not isinstance(error, CoterieError):
+                raise
             # Refused before it began: the caller is asked to come back, and so goes to another node.
             if isinstance(error, Overloaded) and error.retry_after_s is None:
                 error.retry_after_s = _COME_BACK_S
@@ -273,12 +297,17 @@ class Dispatcher:
             raise
 
     def _leave(
-        self, limiter: Limiter, took_s: float, failed: BaseException | None, deadline: float | None
+        self,
+        limiters: Iterable[Limiter],
+        took_s: float,
+        failed: BaseException | None,
+        deadline: float | None,
     ) -> None:
         """End a call that was let in. What took too long says that there was too much to do."""
         late = failed is _CANCELLED and deadline is not None and self._loop_time() >= deadline
         dropped = late or isinstance(failed, Overloaded | DeadlineExceeded | TimeoutError)
-        limiter.leave(None if failed is not None else took_s, dropped=dropped)
+        for limiter in limiters:
+            limiter.leave(None if failed is not None else took_s, dropped=dropped)
 
     async def _once(self, hosted: _Hosted, arguments: tuple[Any, ...], metadata: Metadata) -> bytes:
         """Answer a call of an idempotent method with the first reply to its key."""
@@ -362,14 +391,14 @@ class Dispatcher:
         yield Family(
             name="coterie_service_limit",
             kind="gauge",
-            help="How many calls to a service this node answers at once; learned, if it is adaptive.",
+            help="How many calls to a service, or a method, this node answers at once; learned if adaptive.",
             labels=("service",),
             samples=tuple(Sample((name,), each.state.limit) for name, each in self._limiters.items()),
         )
         yield Family(
             name="coterie_service_waiting",
             kind="gauge",
-            help="Calls that wait for the limit of their service.",
+            help="Calls that wait for the limit of their service or method.",
             labels=("service",),
             samples=tuple(Sample((name,), each.waiting) for name, each in self._limiters.items()),
         )

@@ -9,16 +9,17 @@ the last two switch on a part that the code has switched off.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, overload
 
 from ..errors import InvalidConfiguration
-from ..resilience import Policy, Priority
+from ..resilience import Policy
+from ..resilience.overriding import flat
+from ._tables import check_tables, layered, place
 from .spec import MethodSpec, ServiceSpec
 
-__all__ = ["Effective", "Policies", "idempotent", "policy", "priority"]
+__all__ = ["Effective", "Policies", "idempotent", "policy"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -61,18 +62,6 @@ def policy(policy: Policy) -> Callable[[F], F]:
     return decorate
 
 
-def priority(level: Priority) -> Callable[[F], F]:
-    """Say which calls of a service with a limit go first when it has too much to do: 0 before 1 ... 3."""
-    if level not in range(4):
-        raise InvalidConfiguration(f"a priority is 0, 1, 2 or 3, not {level!r}")
-
-    def decorate(function: F) -> F:
-        function.__coterie_priority__ = level  # type: ignore[attr-defined]
-        return function
-
-    return decorate
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effective:
     """The policy of one method, and by the name of each part (`retry.attempts`) where it comes from."""
@@ -82,7 +71,7 @@ class Effective:
 
     def values(self) -> Iterator[tuple[str, Any, str]]:
         """Return name, value and source of each part."""
-        for name, value in _flat(self.policy):
+        for name, value in flat(self.policy):
             yield name, value, self.sources[name]
 
 
@@ -107,31 +96,13 @@ class Policies:
             if layer is not None:
                 found, source = layer, name
                 break
-        sources = {name: source for name, _ in _flat(found)}
-        for where, values in self._layers(spec, method, found):
-            before = dict(_flat(found))
-            found = found.overridden(values, where=where)
-            given = set(_names(values))
-            for name, value in _flat(found):
-                if name in given or name not in sources or before.get(name, found) != value:
-                    sources[name] = where
+        begun = {name: source for name, _ in flat(found)}
+        found, sources = layered(found, begun, self._layers(spec, method, found))
         return Effective(policy=found, sources=sources)
 
     def check(self, specs: Mapping[str, ServiceSpec]) -> None:
         """Raise `InvalidConfiguration` if a table of the file is of no service or method there is."""
-        targets = {method.target for spec in specs.values() for method in spec.methods.values()}
-        known = {*specs, *targets}
-        for name, values in self.overrides.items():
-            if name in _FIELDS:
-                continue
-            if name not in known:
-                near = difflib.get_close_matches(name, [*known, *_FIELDS], n=1)
-                raise InvalidConfiguration(
-                    f"{self.file}: [policy.{_quoted(name)}] is no service, no method and no part of a policy",
-                    hint=f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(sorted(known))}",
-                )
-            if not isinstance(values, Mapping):
-                raise InvalidConfiguration(f"{self.file}: [policy.{_quoted(name)}] must be a table")
+        check_tables(self.file, "policy", self.overrides, specs, _FIELDS)
 
     def _layers(
         self, spec: ServiceSpec, method: MethodSpec, declared: Policy
@@ -142,34 +113,13 @@ class Policies:
             if name in _FIELDS and not (isinstance(value, Mapping) and _switched_off(declared, name))
         }
         if general:
-            yield f"{self.file} [policy]", general
+            yield place(self.file, "policy"), general
         for name in (spec.name, method.target):
             values = self.overrides.get(name)
             if isinstance(values, Mapping) and name not in _FIELDS:
-                yield f"{self.file} [policy.{_quoted(name)}]", values
+                yield place(self.file, "policy", name), values
 
 
 def _switched_off(policy: Policy, name: str) -> bool:
     """Return whether the code has switched off a part that is on by default."""
     return getattr(policy, name) is None and getattr(_DEFAULT, name) is not None
-
-
-def _quoted(name: str) -> str:
-    return f'"{name}"' if "." in name else name
-
-
-def _names(values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _names(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name
-
-
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for each in dataclasses.fields(value):
-        part = getattr(value, each.name)
-        if dataclasses.is_dataclass(part):
-            yield from _flat(part, f"{prefix}{each.name}.")
-        else:
-            yield prefix + each.name, part

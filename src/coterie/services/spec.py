@@ -14,11 +14,25 @@ import msgspec
 from ..codec import UNENCODABLE, Buffer, Codec, codec_for, encode_hook, is_immutable, type_name
 from ..errors import InvalidArgument, InvalidConfiguration, RemoteError
 from ..resilience import AdaptiveLimitConfig, Policy, Priority, QueueConfig
+from ..resilience.limit import check_limit
 
-__all__ = ["MethodSpec", "ParameterSpec", "ServiceSpec", "describe"]
+__all__ = ["Admission", "MethodSpec", "ParameterSpec", "ServiceSpec", "admission_of", "describe"]
 
 _STREAMS = (AsyncIterator, AsyncIterable, AsyncGenerator)
 _canonical = msgspec.msgpack.Encoder(enc_hook=encode_hook, order="deterministic").encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Admission:
+    """How many calls, to a service or to one method, one node answers at once."""
+
+    limit: int | AdaptiveLimitConfig | None = None
+    """A number, or learned from latency; None for any number."""
+    queue: QueueConfig = field(default_factory=QueueConfig)
+    """Who waits when the limit is reached."""
+
+    def __post_init__(self) -> None:
+        check_limit(self.limit)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +78,8 @@ class MethodSpec:
     """Whether that is because the first reply is kept, and not by the nature of the method."""
     policy: Policy | None = None
     """The policy that the method was given (`@policy`), if any."""
+    admission: Admission | None = None
+    """How many calls to the method one node answers at once, if that was said (`@limit`)."""
 
     def encode_call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
         """Return the encoding of the arguments of a call, given as to a function.
@@ -164,10 +180,8 @@ class ServiceSpec:
     doc: str
     policy: Policy | None = None
     """The policy that the service was declared with, if any."""
-    limit: int | AdaptiveLimitConfig | None = None
-    """How many calls one node answers at once."""
-    queue: QueueConfig | None = None
-    """Who waits when the limit is reached."""
+    admission: Admission | None = None
+    """How many calls to the service one node answers at once, if that was said."""
 
 
 def describe(
@@ -199,19 +213,27 @@ def describe(
             f"the service {service} has no public method",
             hint="add one: `async def greet(self, name: str) -> str`",
         )
-    if queue is not None and limit is None:
-        raise InvalidConfiguration(
-            f"the service {service} has a queue and no limit: nobody would ever wait", hint="set limit=..."
-        )
     return ServiceSpec(
         name=service,
         cls=cls,
         methods=methods,
         doc=inspect.getdoc(cls) or "",
         policy=policy,
-        limit=limit,
-        queue=queue,
+        admission=admission_of(f"the service {service}", limit, queue),
     )
+
+
+def admission_of(
+    who: str, limit: int | AdaptiveLimitConfig | None, queue: QueueConfig | None
+) -> Admission | None:
+    """Return what was declared, None if nothing was; raise `InvalidConfiguration` that says of `who`."""
+    if limit is not None:
+        return Admission(limit=limit, queue=queue or QueueConfig())
+    if queue is not None:
+        raise InvalidConfiguration(
+            f"{who} has a queue and no limit: nobody would ever wait", hint="set limit=..."
+        )
+    return None
 
 
 def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
@@ -233,6 +255,11 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
     if mark is not None and streaming:
         raise InvalidConfiguration(
             f"{where} is a stream and cannot be @idempotent", hint="a stream that has begun is never repeated"
+        )
+    if streaming and hasattr(function, "__coterie_admission__"):
+        raise InvalidConfiguration(
+            f"{where} is a stream, and streams are let in without limit",
+            hint="take @limit off it; @app.service(limit=...) does not count streams either",
         )
     parameters = _parameters(where, function, hints)
     returns = _result_type(where, hints.get("return", Any), streaming=streaming)
@@ -262,6 +289,7 @@ def _describe_method(service: str, name: str, function: Any) -> MethodSpec:
             keeps_replies=mark == "kept",
             policy=getattr(function, "__coterie_policy__", None),
             priority=getattr(function, "__coterie_priority__", 1),
+            admission=getattr(function, "__coterie_admission__", None),
         )
     except InvalidConfiguration as error:
         shown = ", ".join(f"{p.name}: {type_name(p.type)}" for p in parameters)

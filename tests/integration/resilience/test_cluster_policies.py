@@ -277,7 +277,7 @@ async def test_a_wrong_override_refuses_the_start(faults: Faults) -> None:
         ({"Wrok": {"timeout_s": 1}}, "did you mean 'Work'"),
         ({"Work.onze": {"timeout_s": 1}}, "did you mean 'Work.once'"),
         ({"timeout_s": "soon"}, r"coterie.toml \[policy\]: timeout_s"),
-        ({"Work": {"retry": {"attempts": 0}}}, r"coterie.toml \[policy.Work\]: attempts must be"),
+        ({"Work": {"retry": {"attempts": 0}}}, r"coterie.toml \[policy.Work\]: retry: attempts must be"),
     ):
         async with Cluster(app, nodes=1) as cluster:
             with pytest.raises(InvalidConfiguration, match=says):

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
+import test_admission as admission
 import test_cluster_policies as policies
 import test_idempotency as idempotency
 import test_server_limits as server_limits
@@ -174,8 +175,9 @@ def lets_everybody_in() -> Replacements:
 def tells_nobody_to_come_back() -> Replacements:
     """Then a caller cannot know that another node may have room, and does not ask."""
 
-    async def enter(self: Any, limiter: Limiter, hosted: Any, deadline: float | None) -> None:
-        await limiter.enter(hosted.spec.priority, deadline)
+    async def enter(self: Any, limiters: Any, hosted: Any, deadline: float | None) -> None:
+        for limiter in limiters:
+            await limiter.enter(hosted.priority, deadline)
 
     return {(Dispatcher, "_enter"): enter}
 
@@ -193,6 +195,27 @@ def knows_no_priorities() -> Replacements:
 @mutant(server_limits.test_who_waits_too_long_is_turned_away_and_nothing_has_happened)
 def lets_wait_for_ever() -> Replacements:
     return {(AdmissionQueue, "next_expiry"): lambda self, now: None}
+
+
+@mutant(admission.test_who_the_service_turns_away_gives_its_place_in_the_method_back)
+def keeps_its_place_in_the_method() -> Replacements:
+    """A call that the service turns away stays in the method, which is full in the end."""
+
+    async def enter(self: Any, limiters: Any, hosted: Any, deadline: float | None) -> None:
+        for limiter in limiters:
+            await limiter.enter(hosted.priority, deadline)
+
+    return {(Dispatcher, "_enter"): enter}
+
+
+@mutant(admission.test_a_method_with_a_limit_leaves_room_for_the_others)
+def waits_for_the_method_within_the_service() -> Replacements:
+    whole = Dispatcher._enter
+
+    async def enter(self: Any, limiters: Any, hosted: Any, deadline: float | None) -> None:
+        await whole(self, limiters[::-1], hosted, deadline)
+
+    return {(Dispatcher, "_enter"): enter}
 
 
 @mutant(who_takes_calls.test_a_canary_gets_its_twentieth)

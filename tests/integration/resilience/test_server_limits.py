@@ -82,8 +82,7 @@ async def test_the_important_go_first() -> None:
         calls = [asyncio.ensure_future(work.usual("first"))]
         await eventually(lambda: site.order)
         calls.append(asyncio.ensure_future(work.usual("later")))
-        limiter = cluster.nodes[0]._dispatcher._methods["Work.usual"].limiter  # type: ignore[union-attr]
-        assert limiter is not None
+        [limiter] = cluster.nodes[0]._dispatcher._methods["Work.usual"].limiters  # type: ignore[union-attr]
         await eventually(lambda: limiter.waiting == 1)
         calls.append(asyncio.ensure_future(work.urgent("urgent")))
         await eventually(lambda: limiter.waiting == 2)

@@ -94,16 +94,35 @@ def test_policies_say_where_each_value_comes_from(
     (tmp_path / "coterie.toml").write_text('[policy."Shop.buy".retry]\nattempts = 7\n')
     monkeypatch.chdir(tmp_path)
     listed = [line.split() for line in run("policies", "quick.py").out.splitlines()]
-    assert ["Shop.buy", "yes", "2", "7", "off", "50%", "off", "9", "3", "App(policy=...),"] in [
-        line[:10] for line in listed
+    assert ["Shop.buy", "yes", "2", "7", "off", "50%", "off", "9", "off", "3", "App(policy=...),"] in [
+        line[:11] for line in listed
     ]
     assert ["Shop.buy", "(client", "1)", "yes", "off"] in [line[:5] for line in listed]
     as_json = json.loads(run("policies", "quick.py", "--json").out)["Shop.buy"]
     assert (as_json["limit_at_a_node"], as_json["priority"], as_json["idempotent"]) == (9, 3, True)
+    assert as_json["admission"]["service"]["limit"] == {
+        "value": 9,
+        "source": "@app.service(limit=...) of Shop",
+    }
     lines = run("policies", "quick.py", "Shop.buy").out.splitlines()
     told = [line.split(None, 2) for line in lines]
     assert ["timeout_s", "2", "App(policy=...)"] in told
     assert ["retry.attempts", "7", 'coterie.toml [policy."Shop.buy"]'] in told
+    (tmp_path / "coterie.toml").write_text(
+        "[admission]\nlimit = 7\nqueue.length = 5\n"
+        '[admission."Shop.buy"]\nlimit = { highest = 64 }\npriority = 0\n'
+    )
+    lines = run("policies", "quick.py", "Shop.buy").out.splitlines()
+    told = [line.split(None, 2) for line in lines]
+    assert ["service.limit", "7", "coterie.toml [admission]"] in told
+    assert ["service.queue.length", "5", "coterie.toml [admission]"] in told
+    assert ["service.queue.target_s", "0.005", "@app.service(limit=...) of Shop"] in told
+    assert ["method.limit.highest", "64", 'coterie.toml [admission."Shop.buy"]'] in told
+    assert ["method.priority", "0", 'coterie.toml [admission."Shop.buy"]'] in told
+    (tmp_path / "coterie.toml").write_text("[admission.Shop]\nlimit = 0\n")
+    ran = run("policies", "quick.py")
+    assert ran.code == 2
+    assert "coterie.toml [admission.Shop]: limit must be between 1 and 1,000,000, not 0" in ran.err
     (tmp_path / "coterie.toml").write_text("[policy.Shpo]\n")
     ran = run("policies", "quick.py")
     assert ran.code == 2

@@ -156,18 +156,33 @@ def test_a_file_overrides_single_fields() -> None:
 @pytest.mark.parametrize(
     ("values", "says"),
     [
-        ({"retry": {"attemps": 5}}, "there is no 'attemps' to set; there are: attempts"),
-        ({"retry": {"also": []}}, "there is no 'also'"),
-        ({"timeout_s": "a"}, "timeout_s: Expected `float | null`, got `str`"),
+        ({"retry": {"attemps": 5}}, "there is no 'retry.attemps' to set (did you mean 'attempts'?)"),
+        (
+            {"retry": {"also": []}},
+            "there is no 'retry.also' to set (there are: attempts, base_s, longest_s, bud",
+        ),
+        ({"timeout_s": "a"}, "timeout_s: expected `float | 'off'`, got `str`"),
         ({"timeout_s": -1}, "timeout_s must be above 0"),
-        ({"retry": {"attempts": 0}}, "attempts must be between 1 and 100, not 0"),
-        ({"queue": "off"}, "queue: Expected `object`"),
+        ({"retry": {"attempts": 0}}, "retry: attempts must be between 1 and 100, not 0"),
+        ({"retry": {"attempts": "many"}}, "retry.attempts: expected `int`, got `str`"),
+        ({"queue": "off"}, "queue: expected a table, got `str`"),
+        ({"hedge": {"quantil": 0.9}}, "there is no 'hedge.quantil' to set (did you mean 'quantile'?)"),
+        ({"hedge": {"quantile": 2}}, "hedge: not usable for hedging"),
+        ({"rate": {"per": 3.0}}, "rate: table missing required field `rate`"),
+        ({"limit": "many"}, "limit: expected `int | table | 'off'`, got `str`"),
     ],
 )
 def test_a_wrong_override_names_its_place(values: dict[str, object], says: str) -> None:
     with pytest.raises(InvalidConfiguration, match=r"coterie\.toml: ") as raised:
         Policy().overridden(values, where="coterie.toml")
     assert says in str(raised.value)
+
+
+def test_a_part_that_was_off_is_checked_as_one_that_is_on() -> None:
+    on = Policy(retry=None).overridden({"retry": {"budget": {"ratio": 0.5}}}, where="coterie.toml")
+    assert on.retry == Retry(budget=RetryBudgetConfig(ratio=0.5))
+    with pytest.raises(InvalidConfiguration, match=r"no 'retry\.budget\.rato' to set .*did you mean 'ratio'"):
+        Policy(retry=None).overridden({"retry": {"budget": {"rato": 0.5}}}, where="coterie.toml")
 
 
 @pytest.mark.parametrize(
