@@ -88,14 +88,14 @@ def type_name(tp: object) -> str:
 class Codec(Generic[T]):
     """Encodes and decodes one type. Made once a declaration by `codec_for`, used for every value."""
 
-    __slots__ = ("_from_json", "_from_msgpack", "encode", "type")
+    __slots__ = ("_from_json", "_from_msgpack", "_has_objects", "encode", "type")
 
     encode: Callable[[T], bytes]
     """Return the msgpack encoding of a value; it is not checked against the type."""
 
     def __init__(self, tp: Any) -> None:
         self.type: Any = tp
-        _check_supported(tp)
+        self._has_objects = _look_into(tp)
         self.encode = _ENCODER.encode
         self._from_msgpack = msgspec.msgpack.Decoder(tp, dec_hook=decode_hook).decode
         self._from_json = msgspec.json.Decoder(tp, dec_hook=decode_hook).decode
@@ -121,11 +121,22 @@ class Codec(Generic[T]):
             raise InvalidArgument(f"not a valid {type_name(self.type)}: {error}") from error
 
     def validate(self, value: object) -> T:
-        """Return `value` as the codec's type; raise `InvalidArgument` unless it is one already."""
+        """Return `value` as the codec's type; raise `InvalidArgument` unless `decode` would return it.
+
+        What cannot be encoded at all is left to `encode`.
+        """
         try:
-            return cast("T", msgspec.convert(value, self.type, dec_hook=decode_hook))
+            checked = cast("T", msgspec.convert(value, self.type, dec_hook=decode_hook))
         except msgspec.ValidationError as error:
             raise InvalidArgument(f"not a valid {type_name(self.type)}: {error}") from error
+        if self._has_objects:
+            # An instance of a class was taken as it is, whatever its fields hold.
+            try:
+                encoded = self.encode(checked)
+            except UNENCODABLE:
+                return checked
+            self.decode(encoded)
+        return checked
 
 
 _ENCODER = msgspec.msgpack.Encoder(enc_hook=encode_hook)
@@ -137,32 +148,43 @@ def codec_for(tp: Any) -> Codec[Any]:
     return Codec(tp)
 
 
-def _check_supported(tp: Any) -> None:
+def _look_into(tp: Any) -> bool:
+    """Return whether values of `tp` may hold instances of classes; raise if they cannot be encoded."""
     try:
         info = msgspec.inspect.type_info(tp)
     except (TypeError, NameError) as error:
         raise InvalidConfiguration(
             f"values of type {type_name(tp)} cannot be sent or stored: {error}"
         ) from error
-    for cls in _custom_types(info, set()):
-        if not _is_model(cls):
+    has_objects = False
+    for part in _parts(info, set()):
+        if isinstance(part, msgspec.inspect.CustomType) and not _is_model(part.cls):
             raise InvalidConfiguration(
-                f"values of type {type_name(cls)} cannot be sent or stored",
+                f"values of type {type_name(part.cls)} cannot be sent or stored",
                 hint="use a dataclass, a msgspec.Struct, a pydantic model or a standard type",
             )
+        has_objects = has_objects or isinstance(part, _OBJECTS)
+    return has_objects
 
 
-def _custom_types(info: Any, seen: set[int]) -> Iterable[Any]:
-    if isinstance(info, msgspec.inspect.CustomType):
-        yield info.cls
-        return
+_OBJECTS = (
+    msgspec.inspect.CustomType,
+    msgspec.inspect.DataclassType,
+    msgspec.inspect.NamedTupleType,
+    msgspec.inspect.StructType,
+)
+
+
+def _parts(info: Any, seen: set[int]) -> Iterable[Any]:
+    """Yield every type that stands anywhere inside of `info`, and itself."""
     if isinstance(info, (tuple, list)):
         for item in info:
-            yield from _custom_types(item, seen)
+            yield from _parts(item, seen)
         return
     if not isinstance(info, (msgspec.inspect.Type, msgspec.inspect.Field)) or id(info) in seen:
         return
     seen.add(id(info))
+    yield info
     for name in info.__struct_fields__:
         if name not in {"cls", "default", "default_factory"}:
-            yield from _custom_types(getattr(info, name), seen)
+            yield from _parts(getattr(info, name), seen)

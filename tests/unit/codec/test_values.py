@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import msgspec
 import pydantic
@@ -60,6 +61,54 @@ def test_a_wrong_model_says_where(data: object, says: str) -> None:
 def test_types_that_cannot_be_sent_are_refused(tp: Any) -> None:
     with pytest.raises(InvalidConfiguration, match="cannot be sent or stored"):
         codec_for(tp)
+
+
+@dataclass(frozen=True)
+class Order:
+    quantity: int
+    sizes: tuple[int, ...] = ()
+
+
+class Place(NamedTuple):
+    number: int
+
+
+class Box(msgspec.Struct):
+    inside: Any
+    order: Order | None = None
+
+
+WRONG: Any = "three"
+
+
+@pytest.mark.parametrize(
+    ("tp", "value", "where"),
+    [
+        (int, "three", "Expected `int`, got `str`"),
+        (Order, Order(WRONG), r"`int`, got `str` - at `\$\.quantity`"),
+        (Order, Order(1, (2, WRONG)), r"at `\$\.sizes\[1\]`"),
+        (list[Order], [Order(WRONG)], r"at `\$\[0\]\.quantity`"),
+        (Box | None, Box(1, Order(WRONG)), r"at `\$\.order\.quantity`"),
+        (Place, Place(WRONG), "Expected `int`, got `str`"),
+    ],
+)
+def test_an_instance_whose_fields_hold_something_else_is_refused(tp: Any, value: Any, where: str) -> None:
+    with pytest.raises(InvalidArgument, match=where):
+        codec_for(tp).validate(value)
+
+
+@pytest.mark.parametrize(
+    ("tp", "value"),
+    [
+        (Order, Order(3, (1, 2))),
+        (Box | None, Box([1], Order(3))),
+        (Place, Place(3)),
+        (Model, Model(name="a")),
+        (Box, Box(2**70)),  # That it cannot be encoded is for `encode` to say.
+    ],
+)
+def test_an_instance_that_is_valid_is_returned_as_it_is(tp: Any, value: Any) -> None:
+    assert codec_for(tp).validate(value) == value
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,23 @@ async def test_a_value_comes_back_as_it_was_put(home: Any) -> None:
     assert await points.get("a") == Point(1, 2)
 
 
+async def test_what_could_not_be_read_again_is_not_written(home: Any) -> None:
+    points: StrongMap[Point] = home.add(StrongMap("points", Point))
+    crooked: Any = Point("one")  # type: ignore[arg-type]
+
+    async def put(txn: Transaction) -> None:
+        txn.put(points, "a", crooked)
+
+    for write in (
+        points.put("a", crooked),
+        points.update("a", lambda _: crooked),
+        Transactional(put)(),
+    ):
+        with pytest.raises(InvalidArgument, match=r"`int`, got `str` - at `\$\.x`"):
+            await write
+    assert await points.get("a") is None
+
+
 async def test_an_absent_key_gives_the_default(numbers: StrongMap[int]) -> None:
     assert await numbers.get("a") is None
     assert await numbers.get("a", 7) == 7
