@@ -91,6 +91,25 @@ async def test_nothing_is_lost_by_kills_of_the_only_member() -> None:
             await writers.check(other.store)
 
 
+def test_a_connection_is_closed_while_its_server_is_gone() -> None:
+    """On uvloop, which refuses to write to a connection that is lost; asyncio's own loop ignores it."""
+    uvloop = pytest.importorskip("uvloop")
+
+    async def body() -> None:
+        async with lab.start("nats") as cluster:
+            async with open_nats(cluster.url, operation_timeout_s=0.2) as engine:
+                await cluster.kill(0)
+                await eventually(lambda: not engine.link.client.is_connected)
+                # The client library keeps what it cannot send, and sends it when it is closed.
+                await engine.link.client.publish("nowhere", b"too late")
+                subscriptions = list(engine.link.client._subs.values())
+            assert subscriptions
+            await eventually(lambda: all(sub._wait_for_msgs_task.done() for sub in subscriptions))
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(body())
+
+
 async def test_a_server_that_stops_leaves_outcomes_unknown() -> None:
     async with lab.start("nats") as cluster, open_nats(cluster.url, operation_timeout_s=1.0) as engine:
         await engine.log.create("topic", 1)

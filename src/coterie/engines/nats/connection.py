@@ -158,8 +158,13 @@ class Connection:
         if self._reviving is not None:
             self._reviving.cancel()
         if self._inbox:
-            with suppress(NatsError, OSError, TimeoutError):
-                await self.client.close()
+            client = self.client
+            if not client.is_connected:
+                # The client would send it over the connection that it lost, which uvloop refuses: that
+                # would end its `close` half way.
+                client._pending, client._pending_data_size = [], 0  # noqa: SLF001
+            with suppress(NatsError, OSError, TimeoutError, RuntimeError):
+                await client.close()
 
     async def _trouble(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
