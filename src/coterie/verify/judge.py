@@ -12,7 +12,6 @@ from .workload import Promise, Workload
 
 __all__ = ["PROGRESS", "Judgement", "Standing", "judge", "judge_progress"]
 
-_NOTHING = "no operation succeeded, so there is nothing to judge"
 _CRASHES = {"kill", "restart"}
 PROGRESS = "works again after the faults"
 
@@ -51,19 +50,19 @@ def judge(workload: Workload, history: History, terms: Terms, faults: Collection
     """Hold a history against each promise of its workload.
 
     A promise after one that is kept, of the same model, is weaker and so is kept too. Where nothing
-    succeeded nothing is kept: it is undecided.
+    succeeded that could have shown a violation nothing is kept: it is undecided.
     """
-    nothing = all(interval.outcome != "ok" for interval in history.intervals)
+    missing = _missing(workload, history)
     judgements: list[Judgement] = []
     implied: Verdict | None = None
     for promise in workload.promises:
-        if nothing:
-            verdict = Verdict(status="inconclusive", model=promise.model, sentence=_NOTHING)
-        elif implied is not None and implied.model == promise.model:
+        if implied is not None and implied.model == promise.model:
             verdict = implied
         else:
             verdict = check(history, promise.model, **promise.options)
             implied = verdict if verdict.ok else None
+        if missing and verdict.ok:
+            verdict = Verdict(status="inconclusive", model=promise.model, sentence=missing)
         judgements.append(
             Judgement(
                 workload=workload.name,
@@ -73,6 +72,13 @@ def judge(workload: Workload, history: History, terms: Terms, faults: Collection
             )
         )
     return judgements
+
+
+def _missing(workload: Workload, history: History) -> str:
+    """Return what never succeeded, though without it there is nothing to judge; empty if all did."""
+    succeeded = [interval for interval in history.intervals if interval.outcome == "ok"]
+    never = [name for name, shows in workload.evidence.items() if not any(map(shows, succeeded))]
+    return f"no {' and no '.join(never)} succeeded, so there is nothing to judge" if never else ""
 
 
 def judge_progress(

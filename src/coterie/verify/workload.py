@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import CoterieError, Outcome
-from ..history import Recorder
+from ..history import Interval, Recorder
 from .target import Target
 
 __all__ = ["Action", "Promise", "User", "Workload", "distinct"]
@@ -53,6 +53,10 @@ class Workload:
     user: Callable[[str, int, Recorder], User]
     promises: tuple[Promise, ...]
     """The strongest comes first: where it is kept, so are the ones after it."""
+
+    evidence: Mapping[str, Callable[[Interval], bool]]
+    """What must have succeeded, each by its name, for there to be anything to judge: a promise that nothing
+    is lost is not kept by a system that took nothing, or from which nothing was read."""
 
     returning: Callable[[random.Random, int], Iterator[Action]] | None = None
     """What a client does to show that it works again, if it is not the same as before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from coterie.history import History, Operation
@@ -164,3 +165,47 @@ def test_nothing_decided_is_not_kept() -> None:
     for recorded in (History([]), failed):
         [judgement] = judge(WORKLOADS["set"], recorded, FULL, ())
         assert judgement.standing is Standing.UNDECIDED
+
+
+def refused(f: str, value: object) -> list[Operation]:
+    return [Operation(process="r", type=type_, f=f, key="k", value=value) for type_ in ("invoke", "fail")]
+
+
+MOVE = {"from": "a", "to": "b", "amount": 1}
+BALANCES = dict.fromkeys("abcde", 100)
+
+
+@pytest.mark.parametrize(
+    ("workload", "answered", "failed", "never"),
+    [
+        ("register", history(("read", "", None)), refused("write", 1), "no write"),
+        ("register", history(("write", "1", None)), [], "no read"),
+        ("set", history(("read", "", [])), refused("add", 1), "no add"),
+        ("set", history(("add", "1", None)), [], "no read"),
+        ("log", history(("read", "", [])), refused("append", 1), "no append and no read"),
+        ("log", history(("append", "1", 5)), [], "no read"),
+        ("bank", history(("read", "", BALANCES)), refused("transfer", MOVE), "no transfer"),
+        ("append", history(("txn", "x", [["r", "x", []]])), [], "no append"),
+        ("append", history(("txn", "x", [["append", "x", 1]])), [], "no read"),
+        ("lock", history(("acquire", "", 1)), refused("write", 1), "no write"),
+    ],
+)
+def test_where_nothing_could_have_shown_a_violation_nothing_is_kept(
+    workload: str, answered: History, failed: list[Operation], never: str
+) -> None:
+    for judgement in judge(WORKLOADS[workload], History([*answered, *with_time(answered, failed)]), FULL, ()):
+        assert judgement.standing is Standing.UNDECIDED
+        assert judgement.verdict.sentence == f"{never} succeeded, so there is nothing to judge"
+
+
+def with_time(before: History, operations: list[Operation]) -> list[Operation]:
+    last = before.operations[-1].time
+    return [msgspec.structs.replace(operation, time=last) for operation in operations]
+
+
+def test_a_violation_is_told_though_nothing_was_acknowledged() -> None:
+    seen = history(("read", "", ["1"]))
+    recorded = History([*refused("add", "1"), *seen])
+    [judgement] = judge(WORKLOADS["set"], recorded, FULL, ())
+    assert judgement.standing is Standing.BROKEN
+    assert judgement.verdict.anomaly == "aborted-read"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
+from ...history import Interval
 from ..target import MicroOperation, Target
 from ..workload import Action, Promise, User, Workload, distinct
 
@@ -40,6 +41,10 @@ def _closing(used: Sequence[Action]) -> list[Action]:
     return [Action("txn", None, [("r", key, None) for key in piece]) for piece in pieces]
 
 
+def _has(txn: Interval, kind: str) -> bool:
+    return any(step[0] == kind for step in txn.result)
+
+
 class _AppendUser(User):
     async def perform(self, action: Action, target: Target) -> None:
         await self.record(action, lambda: target.transact(action.value))
@@ -55,4 +60,5 @@ APPEND = Workload(
         Promise(name=level.replace("-", " "), model="append", options={"isolation": level})
         for level in ISOLATIONS
     ),
+    evidence={"append": lambda op: _has(op, "append"), "read": lambda op: _has(op, "r")},
 )

@@ -51,4 +51,5 @@ BANK = Workload(
             options={"initial": dict.fromkeys(ACCOUNTS, OPENING)},
         ),
     ),
+    evidence={"transfer": lambda op: op.f == "transfer", "read": lambda op: op.f == "read"},
 )

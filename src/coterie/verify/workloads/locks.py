@@ -84,4 +84,5 @@ LOCK = Workload(
         ),
         Promise(name="no write of a former holder", model="mutex", options={"mode": "fenced"}),
     ),
+    evidence={"acquisition": lambda op: op.f == "acquire", "write": lambda op: op.f == "write"},
 )

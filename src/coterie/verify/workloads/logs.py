@@ -76,4 +76,5 @@ LOG = Workload(
     marks=_marks,
     user=_LogUser,
     promises=(Promise(name="no record lost, repeated or out of order", model="log"),),
+    evidence={"append": lambda op: op.f == "append", "read": lambda op: op.f == "read" and bool(op.result)},
 )

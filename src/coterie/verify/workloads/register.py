@@ -54,4 +54,5 @@ REGISTER = Workload(
     closing=_closing,
     user=_RegisterUser,
     promises=(Promise(name="linearizable", model="register"),),
+    evidence={"write": lambda op: op.f in {"write", "cas"}, "read": lambda op: op.f == "read"},
 )

@@ -46,4 +46,5 @@ SET = Workload(
     closing=_closing,
     user=_SetUser,
     promises=(Promise(name="no element lost", model="set"),),
+    evidence={"add": lambda op: op.f == "add", "read": lambda op: op.f == "read"},
 )
