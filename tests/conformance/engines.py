@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -294,8 +295,8 @@ def redis_url() -> str:
     return f"{shared('redis').url}?prefix={fresh_name('conformance')}"
 
 
-def nats_url() -> str:
-    return f"{shared('nats').url}?prefix={fresh_name('conformance')}"
+def nats_url(members: int = 1) -> str:
+    return f"{shared('nats', members=members).url}?prefix={fresh_name('conformance')}"
 
 
 def valkey_url() -> str:
@@ -361,7 +362,7 @@ class TcpWires:
 
 
 class NatsWires:
-    """`WireFixture` of one real server: each node has a connection of its own."""
+    """`WireFixture` of one cluster: each node has a connection of its own, to the next member."""
 
     framed = True
     free_address = "nats:0"
@@ -375,7 +376,10 @@ class NatsWires:
         return self.nodes[0]
 
     async def connect(self) -> Wire:
-        self.nodes.append(await NatsWire.open(self.config, SystemEntropy()))
+        servers = self.config.servers
+        first = len(self.nodes) % len(servers)
+        config = replace(self.config, servers=servers[first:] + servers[:first])
+        self.nodes.append(await NatsWire.open(config, SystemEntropy()))
         return self.nodes[-1]
 
     async def garble(self, address: str, data: bytes) -> None:
@@ -395,15 +399,18 @@ class NatsWires:
         await client.close()
 
 
-@asynccontextmanager
-async def nats_wire(_directory: Path) -> AsyncIterator[WireFixture]:
-    wires = NatsWires(nats_url())
-    try:
-        await wires.connect()
-        yield wires
-    finally:
-        for wire in wires.nodes:
-            await wire.close()
+def nats_wire(members: int) -> WireFactory:
+    @asynccontextmanager
+    async def factory(_directory: Path) -> AsyncIterator[WireFixture]:
+        wires = NatsWires(nats_url(members))
+        try:
+            await wires.connect()
+            yield wires
+        finally:
+            for wire in wires.nodes:
+                await wire.close()
+
+    return factory
 
 
 @asynccontextmanager
@@ -463,7 +470,8 @@ WIRES: Mapping[str, WireFactory] = {
     "memory": memory_wire,
     "tcp": tcp_wire,
     "unix": unix_wire,
-    "nats": nats_wire,
+    "nats": nats_wire(1),
+    "nats-cluster": nats_wire(3),
 }
 CLOCKS: Mapping[str, ClockFactory] = {"system": system_clock}
 ENTROPIES: Mapping[str, EntropyFactory] = {"system": system_entropy}

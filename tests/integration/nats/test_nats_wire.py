@@ -143,6 +143,24 @@ async def test_what_nobody_took_is_not_applied() -> None:
         assert taken.value.outcome is Outcome.UNKNOWN
 
 
+async def test_who_calls_while_a_listener_leaves_is_told_so() -> None:
+    async with (
+        lab.start("nats") as cluster,
+        open_wire(cluster.url) as one,
+        open_wire(cluster.url, WireLimits(connect_timeout_s=60, keepalive_s=50, silence_s=60)) as two,
+    ):
+        for turns in range(30):
+            listener = await one.listen("nats:0", Service().handlers)
+            held = asyncio.create_task(
+                two.connect(listener.address).request("wait", encoded(turns), timeout_s=5)
+            )
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await listener.close()
+            with pytest.raises(Unavailable, match="draining|closed|nobody"):
+                await held
+
+
 async def test_a_gap_ends_the_session_and_nothing_behind_it_is_done() -> None:
     async with lab.start("nats") as cluster, open_wire(cluster.url) as wire, plain(cluster.url) as client:
         service = Service()

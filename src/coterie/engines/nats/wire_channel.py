@@ -17,6 +17,8 @@ from .wire_session import too_large
 
 __all__ = ["NatsChannel"]
 
+_PAUSES_S = (0.08, 0.04, 0.02, 0.01, 0.005)
+
 
 class NatsChannel:
     """Calls one address. Begins a session at the first use, and again after it was lost."""
@@ -29,6 +31,8 @@ class NatsChannel:
         self._session: CallingSession | None = None
         self._connecting: asyncio.Task[CallingSession] | None = None
         self._closed = closed
+        self._pauses_s = list(_PAUSES_S)
+        """How long to wait, from the last to the first, for one whom nobody knows. Used up: only once."""
 
     @property
     def address(self) -> str:
@@ -158,26 +162,37 @@ class NatsChannel:
         return connecting
 
     async def _connect(self) -> CallingSession:
-        link = self._link
         try:
-            if not link.client.is_connected:
-                raise Unavailable(f"there is no connection to {link.place}: {link.trouble}")
-            session = CallingSession(link, self._subject)
-            try:
-                async with asyncio.timeout(link.limits.connect_timeout_s):
-                    await session.ready
-            except TimeoutError:
-                session.finish(Unavailable(f"no answer. {link.trouble}".strip()))
-                raise session.reason or Unavailable() from None
-            except asyncio.CancelledError:
-                session.close(Unavailable("the channel was closed"))
-                raise
+            session = await self._greet()
+            while session.missing and self._link.clustered and self._pauses_s:
+                # The members of a cluster learn from each other, a moment later, who listens at another one.
+                await asyncio.sleep(self._pauses_s.pop())
+                session = await self._greet()
+            if session.reason is not None:
+                raise session.reason
         except CoterieError as error:
             what = f"{self.address} cannot be reached: {error.message}"
             raise refusal_of(error.code, what, Outcome.NOT_APPLIED) from error
         finally:
             self._connecting = None
+        self._pauses_s = list(_PAUSES_S)
         self._session = session
+        return session
+
+    async def _greet(self) -> CallingSession:
+        """Return a session that was welcomed, or is over."""
+        link = self._link
+        if not link.client.is_connected:
+            raise Unavailable(f"there is no connection to {link.place}: {link.trouble}")
+        session = CallingSession(link, self._subject)
+        try:
+            async with asyncio.timeout(link.limits.connect_timeout_s):
+                await asyncio.wait((session.ready,))
+        except TimeoutError:
+            session.finish(Unavailable(f"no answer. {link.trouble}".strip()))
+        except asyncio.CancelledError:
+            session.close(Unavailable("the channel was closed"))
+            raise
         return session
 
 

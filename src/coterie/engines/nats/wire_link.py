@@ -213,13 +213,15 @@ class WireLink(Connection):
         await self.flush()
 
     async def leave(self, subject: str) -> None:
-        """Take nothing more for `subject`."""
+        """Take nothing more for `subject`. What the servers handed out before is still taken."""
         self.served.pop(subject, None)
         subscription = self._subscriptions.pop(subject, None)
         with suppress(NatsError, OSError, ValueError):
             if subscription is not None:
+                # The client's own way forgets what has come meanwhile, and its sender would wait in vain.
+                await self.client._send_unsubscribe(subscription._id)  # noqa: SLF001
+                await self.flush()
                 await subscription.unsubscribe()
-        await self.flush()
 
     async def close(self) -> None:
         if self._writer is not None:

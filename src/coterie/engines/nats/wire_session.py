@@ -40,6 +40,8 @@ class Session:
         """The subject of this end."""
         self.reason: CoterieError | None = None
         """Why the session is over."""
+        self.missing: bool = False
+        """Whether it is over because a server knew nobody at the other end."""
         self.lost_from: int = 0
         """Messages from this number on certainly did not arrive. Set when the session is over."""
         self.incoming: Incoming = Incoming(link.max_message_bytes)
@@ -184,6 +186,7 @@ class Session:
     def nobody(self, first: int) -> None:
         """A server knew nobody who would have taken the message of this number, nor then any later one."""
         if self.reason is None:
+            self.missing = True
             self.finish(Unavailable("nobody is at the other end"), lost_from=first)
 
     def close(self, reason: CoterieError) -> None:
