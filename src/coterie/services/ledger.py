@@ -20,6 +20,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import math
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
@@ -45,12 +47,16 @@ from ..telemetry import Counter
 from .registry import ErrorRegistry
 from .spec import MethodSpec
 
-__all__ = ["ReplyLedger"]
+__all__ = ["MAX_ENDINGS", "ReplyLedger"]
 
 _log = logging.getLogger("coterie.services")
 
 _BUCKETS = 24
 """Replies are kept up to a part of so many longer than promised, so that many share one lease."""
+MAX_ENDINGS = 1000
+"""While so many claims wait for the store to hear of their end, no new ones are made."""
+_STRAGGLING_S = 10.0
+"""For so long a claim without an answer may still come: longer than any engine lets a commit take."""
 
 
 class _Record(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -76,14 +82,23 @@ _decode = msgspec.msgpack.Decoder(_Record).decode
 class _Ending:
     """How a claim ends: with a record, or by being given up."""
 
-    __slots__ = ("claim", "final", "stored", "version")
+    __slots__ = ("claim", "final", "stored", "until", "version")
 
-    def __init__(self, stored: str, claim: str, version: int | None, final: _Record | None) -> None:
+    def __init__(
+        self,
+        stored: str,
+        claim: str,
+        version: int | None,
+        final: _Record | None,
+        until: float = -math.inf,
+    ) -> None:
         self.stored = stored
         self.claim = claim
         self.version = version
         """Of the claim, or None if it is not known whether it was stored."""
         self.final = final
+        self.until = until
+        """Until when a claim that is not there may still come."""
 
 
 class ReplyLedger:
@@ -117,7 +132,7 @@ class ReplyLedger:
         self._keep_lease = 0
         self._keep_until = 0.0
         self._granting = asyncio.Lock()
-        self._endings: list[_Ending] = []
+        self._endings: deque[_Ending] = deque()
         self._making: set[asyncio.Task[bytes]] = set()
         self._keeper: asyncio.Task[None] | None = None
         self._closed = False
@@ -139,7 +154,8 @@ class ReplyLedger:
         Raises `KeyReused` when that one had other arguments, the declared error that it ended with, and
         whatever `work` raises.
         """
-        stored = self._prefix + f"{method.target}/{check_key(key)}"
+        # With the length no key is the beginning of another, so that each is watched alone.
+        stored = self._prefix + f"{method.target}/{len(check_key(key))}:{key}"
         digest = hashlib.blake2b(method.canonical(arguments), digest_size=16).digest()
         while True:
             self._claims += 1  # First, so that the lease is kept up from now on.
@@ -159,8 +175,18 @@ class ReplyLedger:
                 self.events.add((method.target, "replayed"))
                 return self._replayed(record)
 
+    @property
+    def pending(self) -> int:
+        """How many claims ended of which the store has not heard yet."""
+        return len(self._endings)
+
     async def _claim(self, stored: str, claim: _Record) -> int | None:
         """Claim a key and return the version of the claim, or None if there is a record already."""
+        if len(self._endings) >= MAX_ENDINGS:
+            raise Unavailable(
+                f"{len(self._endings)} idempotent calls wait for a store that does not answer",
+                outcome=Outcome.NOT_APPLIED,
+            )
         while True:
             lease = await self._claiming()
             put = Put(stored, _encode(claim), lease)
@@ -170,11 +196,18 @@ class ReplyLedger:
                 self._claim_lease = 0
             except Conflict:
                 return None
+            except asyncio.CancelledError:
+                self._disown(stored, claim)
+                raise
             except Unavailable as error:
                 if error.outcome is Outcome.UNKNOWN:
-                    self._end_later(_Ending(stored, claim.claim, None, None))
+                    self._disown(stored, claim)
                     error.outcome = Outcome.NOT_APPLIED  # The method has not run.
                 raise
+
+    def _disown(self, stored: str, claim: _Record) -> None:
+        """End a claim that the store may or may not have taken. Others keep the lease that it is under."""
+        self._end_later(_Ending(stored, claim.claim, None, None, self._time() + _STRAGGLING_S))
 
     async def _make(
         self, stored: str, claim: _Record, version: int, work: Callable[[], Coroutine[Any, Any, bytes]]
@@ -187,14 +220,14 @@ class ReplyLedger:
             ending = _Ending(stored, claim.claim, version, self._failed(claim, error))
             if isinstance(error, Exception):
                 if not await self._end(ending) and ending.final is not None:
-                    raise _not_kept(stored) from error
+                    raise self._not_kept(stored) from error
             else:  # Cancelled: there is no time to wait for the store.
                 self._end_later(ending)
             raise
         else:
             final = _Record(claim.digest, claim.claim, reply)
             if not await self._end(_Ending(stored, claim.claim, version, final)):
-                raise _not_kept(stored)
+                raise self._not_kept(stored)
             return reply
         finally:
             self._claims -= 1
@@ -234,6 +267,14 @@ class ReplyLedger:
                     waited = True
                     self.events.add((method.target, "waited"))
         return None
+
+    def _not_kept(self, stored: str) -> Unavailable:
+        target = stored.removeprefix(self._prefix).partition("/")[0]
+        return Unavailable(
+            f"{target} has run, but the store did not take its reply",
+            outcome=Outcome.UNKNOWN,
+            hint="call it again with the same key: it has the first reply, or runs anew",
+        )
 
     def _replayed(self, record: _Record) -> bytes:
         if record.failure is not None:
@@ -304,9 +345,7 @@ class ReplyLedger:
     async def _keep(self) -> None:
         """Renew the lease of the claims and tell the store of claims that ended, as long as there are any."""
         while True:
-            for ending in tuple(self._endings):
-                if await self._ended(ending):
-                    self._endings.remove(ending)
+            await self._settle()
             if not self._claims and not self._endings and not self._claim_lease:
                 return
             await asyncio.sleep(self._claim_s / 4)
@@ -325,16 +364,22 @@ class ReplyLedger:
             except CoterieError as error:
                 _log.warning("could not renew the lease of idempotent calls under way: %s", error)
 
-    async def _ended(self, ending: _Ending) -> bool:
-        try:
-            await self._try_to_end(ending)
-        except LeaseLost:
-            self._keep_until = 0.0
-        except CoterieError:
-            return False
-        else:
-            return True
-        return False
+    async def _settle(self) -> None:
+        """Tell the store of claims that ended, but not for so long that the lease is not renewed in time."""
+        until = self._time() + self._claim_s / 4
+        for _ in range(len(self._endings)):
+            ending, failing = self._endings[0], False
+            try:
+                over = await self._try_to_end(ending) or self._time() >= ending.until
+            except LeaseLost:
+                self._keep_until, over = 0.0, False
+            except CoterieError:
+                failing, over = True, False
+            self._endings.popleft()
+            if not over:
+                self._endings.append(ending)
+            if failing or self._time() >= until:
+                return
 
     async def release(self) -> None:
         """Give up what is claimed, so that duplicates elsewhere need not wait for the lease to end."""
@@ -356,14 +401,6 @@ class ReplyLedger:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-
-
-def _not_kept(stored: str) -> Unavailable:
-    return Unavailable(
-        f"{stored.rpartition('/')[0].rpartition('/')[2]} has run, but the store did not take its reply",
-        outcome=Outcome.UNKNOWN,
-        hint="call it again with the same key: it has the first reply, or runs anew",
-    )
 
 
 def _without_reply(final: _Record, error: TooLarge) -> _Record:
