@@ -157,7 +157,7 @@ async def test_who_calls_while_a_listener_leaves_is_told_so() -> None:
             for _ in range(turns):
                 await asyncio.sleep(0)
             await listener.close()
-            with pytest.raises(Unavailable, match="draining|closed|nobody"):
+            with pytest.raises(Unavailable, match=r"draining|closed|nobody"):
                 await held
 
 
