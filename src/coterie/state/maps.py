@@ -124,9 +124,13 @@ class StrongMap(Generic[V]):
         later holder has written; otherwise raises `Fenced`.
         """
         bound = self._bound()
-        stored = bound.prefix + self._checked(key)
-        plain = type(value) is self._plain
-        puts = (Put(stored, self._encoded(value if plain else self._validate(value))),)
+        # Calls that a put can do without are felt: most keys are plain text, most values plain or valid.
+        stored = bound.prefix + (key if type(key) is str and key else self._checked(key))
+        checked = value if type(value) is self._plain else self._validate(value)
+        try:
+            puts = (Put(stored, self._encode(checked)),)
+        except UNENCODABLE as error:
+            raise self._unencodable(error) from error
         commit = Commit(puts) if expect is None else Commit(puts, (), (Check(stored, expect),))
         try:
             # Most writes are under no fence; they are made here, as each call between costs.
@@ -254,7 +258,10 @@ class StrongMap(Generic[V]):
         try:
             return self._encode(value)
         except UNENCODABLE as error:
-            raise InvalidArgument(f"a value cannot be kept in the map {self.name!r}: {error}") from error
+            raise self._unencodable(error) from error
+
+    def _unencodable(self, error: Exception) -> InvalidArgument:
+        return InvalidArgument(f"a value cannot be kept in the map {self.name!r}: {error}")
 
     def _decode(self, entry: Entry) -> V:
         try:
