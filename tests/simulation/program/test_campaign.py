@@ -75,6 +75,7 @@ def test_a_shop_that_charges_again_is_found_and_made_small() -> None:
     assert finding.repeatable
     assert finding.runs > 1
     assert "books.charged <= books.owed" in result.detail
+    assert "During handling of the above exception" not in result.detail
     kinds = {event.kind for event in result.record}
     assert {"operation", "call", "fault"} <= kinds
 
@@ -96,6 +97,10 @@ def test_what_is_right_passes() -> None:
     progress = explored("counters:right", 6, duration_s=20).progress
     assert progress.verdicts == {Verdict.OK: 6}
     assert progress.looks > 0
+
+
+def test_a_look_at_the_end_counts() -> None:
+    assert explored("counters:hopeful", 2, duration_s=5).progress.looks == 2
 
 
 def test_transactions_keep_pairs_equal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ...app import App
@@ -34,7 +35,7 @@ class Observer:
     def __init__(self, stage: Stage) -> None:
         self.failed: Failed | None = None
         self.looks: int = 0
-        """How often all of `always` was found to hold while faults happened."""
+        """How often all of `always`, or one promise at the end, was found to hold."""
         self._stage = stage
         self._final = asyncio.Event()
         self._app: App | None = None
@@ -46,10 +47,11 @@ class Observer:
         async with connected(stage.engine, stage.trial.app, wrap=stage.wrap(OBSERVER, quiet=True)) as app:
             self._app = app
             while not self._final.is_set() and self.failed is None:
-                try:
+                # The look is outside of the handler: what it finds would seem to come of the timeout.
+                with suppress(TimeoutError):
                     async with asyncio.timeout(_EVERY_S):
                         await self._final.wait()
-                except TimeoutError:
+                if not self._final.is_set():
                     await self._look(app)
             if self.failed is None:
                 await self._at_the_end(app)
@@ -96,10 +98,12 @@ class Observer:
                 problem.sentence += f", {declared.within_s:g} s after the last fault"
                 self.failed = problem
                 return
+            self.looks += 1
         for declared in app.invariants:
             self.failed = await self._until(app, declared, loop.time() + 30.0, again=False)
             if self.failed is not None:
                 return
+            self.looks += 1
 
     async def _until(self, app: App, declared: Promise, end_s: float, *, again: bool) -> Failed | None:
         """Return what is wrong with a promise; look again for as long as it cannot be said, or `again`."""

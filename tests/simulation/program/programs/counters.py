@@ -26,6 +26,21 @@ def trivial() -> bool:
     return True
 
 
+# What it promises can be seen at the end only.
+hopeful = App("hopeful")
+_hopes = hopeful.map("counts", int)
+
+
+@hopeful.workload
+async def hopes() -> None:
+    await _hopes.update("a", lambda value: value + 1, default=0)
+
+
+@hopeful.eventually
+async def something_came_of_it() -> bool:
+    return await _hopes.get("a", 0) > 0
+
+
 # Reads, and then writes: two clients at once lose an update.
 torn = App("torn")
 _torn = torn.map("counts", int)
