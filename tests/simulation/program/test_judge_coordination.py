@@ -5,8 +5,9 @@ from __future__ import annotations
 import itertools
 
 from coterie.ports.store import Fence
+from coterie.simulation.program.evidence import Acquired, FencedWrite, Noted, Ran, Reserved
 from coterie.simulation.program.judge import judge
-from coterie.simulation.program.notebook import Acquired, FencedWrite, Notebook, Noted, Ran, Reserved
+from coterie.simulation.program.notebook import Notebook
 
 
 class Book(Notebook):

@@ -9,9 +9,10 @@ import pytest
 
 from coterie.resilience import Rate
 from coterie.simulation.environment import Stretch
+from coterie.simulation.program.evidence import Passed
 from coterie.simulation.program.judge import judge
 from coterie.simulation.program.judge_rates import not_judged
-from coterie.simulation.program.notebook import Notebook, Passed
+from coterie.simulation.program.notebook import Notebook
 
 RATE = Rate(rate=10, per=1.0, burst=8)
 HOSTS = 2

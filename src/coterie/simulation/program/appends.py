@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...history import NEVER, Interval
-from .notebook import DELETED, Committed, Notebook, Noted
+from .evidence import Committed, Noted
+from .notebook import DELETED, Notebook
 
 __all__ = ["as_appends"]
 

@@ -6,6 +6,7 @@
 * A write with the token of a lease is refused once one with a later token was accepted.
 * A request reaches its handler at most once, and never when its caller was told that it did not.
 * An idempotent method gives all calls with one key the same reply, and does not run again once it is given.
+* A scan finds what is there, once and in order: see `judge_scans`.
 * Locks, sequences and schedules: see `judge_coordination`. Rate limits: see `judge_rates`.
 """
 
@@ -16,9 +17,11 @@ from collections.abc import Iterable, Iterator
 from ...history import MODELS
 from .appends import as_appends
 from .broken import Broken
+from .evidence import Call, FencedWrite, Keyed
 from .judge_coordination import judge_coordination
 from .judge_rates import judge_rates
-from .notebook import Call, FencedWrite, Keyed, Notebook
+from .judge_scans import judge_scans
+from .notebook import Notebook
 
 __all__ = ["Broken", "judge"]
 
@@ -38,6 +41,7 @@ def judge(notebook: Notebook) -> Broken | None:
 def _all(notebook: Notebook) -> Iterator[Broken]:
     yield from _maps(notebook)
     yield from _versions(notebook)
+    yield from judge_scans(notebook)
     yield from _transactions(notebook)
     yield from _fences(notebook)
     yield from _calls(notebook.calls)

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from ...history import MODELS
 from ...history.checkers._order import falls
 from .broken import Broken
-from .notebook import Acquired, Notebook, Ran, Reserved
+from .evidence import Acquired, Ran, Reserved
+from .notebook import Notebook
 
 __all__ = ["judge_coordination"]
 

@@ -24,7 +24,8 @@ from itertools import pairwise
 from ...resilience import Rate
 from ..environment import Stretch
 from .broken import Broken
-from .notebook import Notebook, Passed, Rated
+from .evidence import Passed, Rated
+from .notebook import Notebook
 
 __all__ = ["judge_rates", "not_judged"]
 

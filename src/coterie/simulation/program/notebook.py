@@ -7,35 +7,33 @@ are the same and a read says which of them it saw. Nobody in the program sees th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import msgspec
 
 from ...errors import CoterieError, Outcome
-from ...history import NEVER, Interval
+from ...history import Interval
 from ...history.operations import show
-from ...ports.store import ABSENT, Commit, Entry, Fence, Put
+from ...ports.store import ABSENT, Commit, Entry, Put
 from ...ports.wire import Failure
 from ...resilience import Rate
 from ..environment import Stretch
+from .evidence import (
+    Acquired,
+    Call,
+    Committed,
+    FencedWrite,
+    Keyed,
+    Noted,
+    Passed,
+    Ran,
+    Rated,
+    Reserved,
+    Scanned,
+    Seen,
+)
 
-__all__ = [
-    "DELETED",
-    "TAG_BYTES",
-    "Acquired",
-    "Call",
-    "Committed",
-    "FencedWrite",
-    "Keyed",
-    "Notebook",
-    "Noted",
-    "Passed",
-    "Ran",
-    "Rated",
-    "Reserved",
-    "Seen",
-]
+__all__ = ["DELETED", "TAG_BYTES", "Notebook"]
 
 T = TypeVar("T")
 
@@ -44,159 +42,6 @@ DELETED = 0
 """The number of every deletion."""
 _SHOWN = 40
 """How many characters of a value are shown."""
-
-
-@dataclass(slots=True, eq=False)
-class Noted:
-    """An operation of one host. `start` and `end` are positions in the order of all that is noted."""
-
-    host: str
-    f: str
-    key: str | None
-    argument: Any
-    start: int
-    start_ns: int
-    result: Any = None
-    outcome: str = "unknown"
-    end: int = NEVER
-    end_ns: int | None = None
-    error: str | None = None
-
-    def interval(self) -> Interval:
-        """Return the operation as the checkers take it."""
-        return Interval(
-            self.host,
-            self.f,
-            self.key,
-            self.argument,
-            self.result,
-            self.outcome,  # type: ignore[arg-type]  # one of the three
-            self.start,
-            NEVER if self.outcome == "unknown" else self.end,
-            self.start_ns,
-            self.end_ns,
-            self.error,
-        )
-
-
-@dataclass(slots=True, eq=False)
-class Call(Noted):
-    """A request to a method of a service. `key` is the method, `handled` is where and when it ran."""
-
-    number: int = 0
-    target: str = ""
-    """The host that it was sent to."""
-    quiet: bool = False
-    """Whether it serves a check of a promise and not the program."""
-    refused: bool = False
-    """Whether the caller was told that it certainly did not reach a handler."""
-    handled: list[Noted] = field(default_factory=list)
-
-
-@dataclass(slots=True, eq=False)
-class Committed:
-    """A commit: the versions that it checked, and the numbers of its writes by key."""
-
-    noted: Noted
-    reads: list[tuple[str, int]]
-    writes: list[tuple[str, int]]
-
-    def read(self, reads: dict[str, int]) -> None:
-        """Take in what its transaction has read besides."""
-        known = dict(self.reads)
-        self.reads += [(key, version) for key, version in reads.items() if key not in known]
-
-    @property
-    def several(self) -> bool:
-        """Whether it is about more than one key."""
-        return len({key for key, _ in (*self.reads, *self.writes)}) > 1
-
-
-@dataclass(slots=True, eq=False)
-class FencedWrite:
-    """A write that was accepted with the token of a lease."""
-
-    noted: Noted
-    fence: Fence
-    revision: int
-
-
-@dataclass(slots=True, eq=False)
-class Seen:
-    """A single read, and the version that it saw."""
-
-    noted: Noted
-    key: str
-    version: int
-
-
-@dataclass(slots=True, eq=False)
-class Keyed:
-    """What happened under one idempotency key of one method."""
-
-    runs: list[Noted] = field(default_factory=list)
-    """When the method itself ran."""
-    replies: list[tuple[Call, bytes]] = field(default_factory=list)
-    """What its callers were told."""
-
-
-@dataclass(slots=True, eq=False)
-class Acquired:
-    """A lease that a queue gave: of a lock, a semaphore or an election. The key of `noted` is the queue."""
-
-    noted: Noted
-    token: int
-    shared: bool
-    """Whether others may hold in the same mode."""
-    places: int
-    fence: str | None
-    """The name that its fenced writes go by."""
-    beside: tuple[Noted, ...] = ()
-    """Who else held when it was given, by the Store's own view, and should not have."""
-
-
-@dataclass(slots=True, eq=False)
-class Reserved:
-    """Numbers that a sequence gave out: from `first` to `last`. The key of `noted` is the sequence."""
-
-    noted: Noted
-    first: int
-    last: int
-    block: int
-    """How many a node takes at a time."""
-
-
-@dataclass(slots=True, eq=False)
-class Ran:
-    """A run for a tick. The key of `noted` is the job."""
-
-    noted: Noted
-    due: float
-    attempt: int
-    token: int
-    again: bool
-    """Whether the tick may be run again when a node dies."""
-
-
-@dataclass(slots=True, eq=False)
-class Passed:
-    """Units that a rate limit let through, at the end of `noted`."""
-
-    noted: Noted
-    units: int
-
-
-@dataclass(slots=True, eq=False)
-class Rated:
-    """What happened under one key of a rate limit."""
-
-    rate: Rate
-    hosts: set[str] = field(default_factory=set)
-    """Who asked."""
-    most: int = 1
-    """How many units one call asked for at most."""
-    passed: list[Passed] = field(default_factory=list)
-    """In the order of time. What was let through because nobody could ask the Store is left out."""
 
 
 class Notebook:
@@ -212,6 +57,7 @@ class Notebook:
         self.commits: list[Committed] = []
         self.seen: list[Seen] = []
         self.fenced: list[FencedWrite] = []
+        self.scanned: list[Scanned] = []
         self.calls: list[Call] = []
         self.keyed: dict[tuple[str, str], Keyed] = {}
         """By method and idempotency key."""
@@ -241,6 +87,7 @@ class Notebook:
         self._position = 0
         self._writes = 0
         self._passes = 0
+        self._found = 0
         self._read: tuple[int, dict[str, int], set[str]] = (-1, {}, set())
 
     def _next(self) -> int:
@@ -280,11 +127,12 @@ class Notebook:
         else:
             self.full = True
 
-    def coordinated(self) -> Iterator[Noted]:
-        """Yield what was given out by locks, sequences, schedules and rate limits."""
+    def other(self) -> Iterator[Noted]:
+        """Yield scans, and what was given out by locks, sequences, schedules and rate limits."""
         yield from (each.noted for each in self.acquired)
         yield from (each.noted for each in self.reserved)
         yield from (each.noted for each in self.ran)
+        yield from (each.noted for each in self.scanned)
         yield from (each.noted for rated in self.rated.values() for each in rated.passed)
 
     def call(self, host: str, method: str, target: str, *, quiet: bool) -> Call:
@@ -334,6 +182,19 @@ class Notebook:
             rated.passed.append(passed)
         else:
             self.full = True
+
+    def found(self, scan: Scanned, key: str, version: int) -> None:
+        """Note what a scan has found."""
+        self._found += 1
+        if self._found <= self._limit:
+            scan.found.append((key, version))
+            scan.until = self._position
+        else:
+            self.full = True
+
+    def scanned_all(self, scan: Scanned) -> None:
+        """Note that a scan came to the end of the map."""
+        scan.whole, scan.until = True, self._position
 
     def enter(self) -> None:
         """Something of the program is under way."""
@@ -423,7 +284,7 @@ class Notebook:
                 parts.append(self._write(host, key, None, checks))
         changed = {key for key, _ in written}
         parts += [self.begin(host, "get", self.name(key)) for key in checks if key not in changed]
-        whole = Committed(self.begin(host, "commit", None), list(checks.items()), written)
+        whole = Committed(self.begin(host, "commit", None), list(checks.items()), written, parts)
         kept = [part for part in parts if self.keep(part)]
         if len(kept) == len(parts):
             self.commits.append(whole)
@@ -442,6 +303,7 @@ class Notebook:
         """Note that a commit has happened."""
         for key, number in whole.writes:
             self.learn(key, revision, number)
+        whole.revision = revision
         versions = dict(whole.reads)
         for part in parts:
             if part.f == "get":

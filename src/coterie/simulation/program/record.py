@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..world import World
-from .notebook import Notebook, Noted
+from .evidence import Noted
+from .notebook import Notebook
 
 __all__ = ["write_down"]
 
@@ -13,7 +14,7 @@ def write_down(world: World, notebook: Notebook) -> None:
     witness = {interval.start for interval in notebook.witness}
     for noted in notebook.operations:
         _write(world, noted, "operation", witness)
-    for noted in notebook.coordinated():
+    for noted in notebook.other():
         _write(world, noted, "operation", witness)
     for call in notebook.calls:
         ran = [(each.host, each.start_ns / 1e9, _end_s(each), each.outcome) for each in call.handled]

@@ -21,7 +21,8 @@ from ...node import Ports
 from ...ports.store import Batch, Change, Commit, Entry, Page, Store, StoreGuarantees, Watch
 from ...ports.wire import Channel, Handlers, Listener, Request, Wire, WireGuarantees
 from ...state import Transaction
-from .notebook import TAG_BYTES, Call, FencedWrite, Notebook, Seen
+from .evidence import Call, FencedWrite, Seen
+from .notebook import TAG_BYTES, Notebook
 
 __all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded", "watch_methods", "watch_transactions"]
 

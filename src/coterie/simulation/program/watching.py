@@ -7,8 +7,8 @@ a universe runs. A process runs one universe at a time, and all of its hosts sha
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any, TypeAlias
 
 import msgspec
@@ -22,14 +22,16 @@ from ...engines.memory import MemoryStore
 from ...engines.memory.watches import MemoryWatch
 from ...ports.store import Batch
 from ...resilience import RateBinding
-from .notebook import Acquired, Notebook, Passed, Ran, Reserved
+from ...state import Item, StrongMap
+from .evidence import Acquired, Passed, Ran, Reserved, Scanned
+from .notebook import Notebook
 
 __all__ = ["Schedules", "Snapshot", "watching"]
 
 Snapshot: TypeAlias = Callable[[str], Batch]
 """Returns all entries under a prefix as the engine itself has them at this moment."""
 _decode = msgspec.msgpack.Decoder(Record).decode
-_Method: TypeAlias = Callable[..., Awaitable[Any]]
+_Method: TypeAlias = Callable[..., Any]
 
 
 @contextmanager
@@ -39,6 +41,7 @@ def watching(notebook: Notebook, snapshot: Snapshot) -> Iterator[None]:
         _replace(stack, Queues, "acquire", _Holders(notebook, snapshot).noting)
         _replace(stack, Sequence, "reserve", lambda reserve: _noting_numbers(reserve, notebook))
         _replace(stack, Job, "run", lambda run: _noting_runs(run, notebook))
+        _replace(stack, StrongMap, "scan", lambda scan: _noting_scans(scan, notebook))
         _replace(stack, RateBinding, "acquire", lambda acquire: _noting_units(acquire, notebook))
         yield
 
@@ -120,6 +123,28 @@ def _noting_runs(run: _Method, book: Notebook) -> _Method:
         return result
 
     return noted_run
+
+
+def _noting_scans(scan: _Method, book: Notebook) -> _Method:
+    async def noted_scan(
+        strong: StrongMap[Any], prefix: str = "", *, limit: int | None = None
+    ) -> AsyncGenerator[Item[Any], None]:
+        noted = book.begin(socket.gethostname(), "scan", f"{strong.name}/{prefix}", limit)
+        scanned = Scanned(noted, f"{book.prefix}{strong.name}/{prefix}")
+        book.add(scanned, book.scanned)
+        try:
+            async with aclosing(scan(strong, prefix, limit=limit)) as items:
+                async for item in items:
+                    book.found(scanned, f"{book.prefix}{strong.name}/{item.key}", item.version)
+                    yield item
+        except BaseException as error:
+            book.error(noted, error)
+            raise
+        book.ok(noted, len(scanned.found))
+        if limit is None or len(scanned.found) < limit:
+            book.scanned_all(scanned)
+
+    return noted_scan
 
 
 def _noting_units(acquire: _Method, book: Notebook) -> _Method:
