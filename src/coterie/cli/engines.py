@@ -17,23 +17,31 @@ _ELECTS = ("nats", "etcd")
 """Three members by default, since two of them go on when one is gone."""
 _ALONE = ("redis", "valkey")
 
+_WIRE = "nats"
+"""The one that carries calls."""
+
 Tell = Callable[..., None]
 """`tell(event, text, **facts)`: something happened to a member."""
 
 
 def find_clusters(options: Mapping[str, Any], members: int | None) -> dict[str, lab.Cluster]:
-    """Return, for each of engine, store and log that names one, the cluster to be started.
+    """Return, for each of engine, store, log and wire that names one, the cluster to be started.
 
     Options that name the same engine share it. Raises `LabError` when its program is not installed, and
     `InvalidArgument` for a name that is none and for `members` that make no sense.
     """
     names = {
         option: value
-        for option in ("engine", "store", "log")
+        for option in ("engine", "store", "log", "wire")
         if (value := options.get(option)) and ":" not in value
     }
     clusters: dict[str, lab.Cluster] = {}
     for option, name in names.items():
+        if option == "wire" and name != _WIRE:
+            raise InvalidArgument(
+                f"--wire is the URL of NATS servers, or {_WIRE} to start them here, not {name!r}",
+                hint="leave --wire out where nodes reach each other: that is faster, with any engine",
+            )
         if name not in lab.ENGINES:
             raise InvalidArgument(
                 f"--{option} is a URL or the name of an engine to start, not {name!r}",
@@ -70,7 +78,10 @@ async def running(clusters: Mapping[str, lab.Cluster]) -> AsyncIterator[dict[str
     async with AsyncExitStack() as stack:
         for cluster in dict.fromkeys(clusters.values()):
             await stack.enter_async_context(cluster)
-        yield {option: cluster.engine_url for option, cluster in clusters.items()}
+        yield {
+            option: cluster.url if option == "wire" else cluster.engine_url
+            for option, cluster in clusters.items()
+        }
 
 
 async def keep(cluster: lab.Cluster, *, restart: bool, tell: Tell) -> None:

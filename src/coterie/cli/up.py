@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
+_NAMING = ("engine", "store", "log", "wire")
+"""The options that may name an engine in place of a URL."""
+
 Urls = dict[str, Any]
 """The URLs of engines that were started here, by the option that named them."""
 
@@ -37,6 +40,7 @@ Urls = dict[str, Any]
         "coterie up shop:app --nodes 2 --http 127.0.0.1:0          # any free ports",
         "coterie up examples/shop.py --engine etcd                 # starts three members of etcd as well",
         "coterie up examples/shop.py --engine postgres             # or nats, redis, valkey",
+        "coterie up examples/shop.py --engine nats --wire nats     # calls between nodes go over NATS, too",
         "coterie up shop:app --json | jq -c 'select(.event == \"ready\")'",
     ),
 )
@@ -58,6 +62,7 @@ def command(target: str, nodes: int, restart: bool, members: str | None, json_: 
 
     --engine, --store and --log take a URL or the name of an engine: nats, etcd, postgres, redis, valkey.
     One that is named is started as well, empty, and ends with this command, with all that it holds.
+    --wire nats lets the same servers carry the calls between nodes, or starts some for that alone.
     """
     clusters = _clusters(options, members)
     app, config, _ = load(target, {**options, **dict.fromkeys(clusters)})
@@ -90,7 +95,7 @@ def command(target: str, nodes: int, restart: bool, members: str | None, json_: 
 
 
 def _clusters(options: dict[str, Any], members: str | None) -> dict[str, Cluster]:
-    if members is None and all(":" in (options[name] or ":") for name in ("engine", "store", "log")):
+    if members is None and all(":" in (options[name] or ":") for name in _NAMING):
         return {}  # The laboratory need not even be imported.
     from .engines import find_clusters
 

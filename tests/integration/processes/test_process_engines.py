@@ -78,11 +78,33 @@ def test_redis_may_be_valkey_and_takes_one_member(start: Start, tmp_path: Path) 
     assert "runs with one member" in told.stderr
 
 
+@pytest.mark.parametrize(
+    "engine", [("--engine", "nats", "--members", "1"), ("--members", "1")], ids=["same", "alone"]
+)
+def test_nats_that_is_started_carries_the_calls_as_well(
+    start: Start, tmp_path: Path, engine: tuple[str, ...]
+) -> None:
+    up = start(*UP, "--nodes", "2", *engine, "--wire", "nats")
+    servers, nodes = ready(up, 2)
+    assert (servers["engine"], len(servers["members"])) == ("nats", 1)
+    assert all(node["wire"].startswith("nats:") for node in nodes)
+    assert count(nodes[0], "k") == 1
+    options = ("--wire", servers["url"], *(("--engine", servers["url"]) if "--engine" in engine else ()))
+    called = command("call", str(SAMPLE), "Work.count", '{"key": "k"}', *options, folder=tmp_path)
+    assert (called.returncode, called.stdout) == (0, "2\n"), called.stderr
+    assert sum(event["event"] == "engine" for event in up.events) == 1
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
+
+
 def test_names_and_numbers_that_make_no_sense_are_told_at_once(tmp_path: Path) -> None:
     told = command("up", str(SAMPLE), "--engine", "mongo", folder=tmp_path)
     assert told.returncode == 2
     assert "--engine is a URL or the name of an engine to start, not 'mongo'" in told.stderr
     assert all(name in told.stderr for name in lab.ENGINES)
+    told = command("up", str(SAMPLE), "--engine", "etcd", "--wire", "etcd", folder=tmp_path)
+    assert told.returncode == 2
+    assert "--wire is the URL of NATS servers, or nats to start them here, not 'etcd'" in told.stderr
     told = command("up", str(SAMPLE), "--members", "3", folder=tmp_path)
     assert told.returncode == 2
     assert "--members is of an engine that is started here" in told.stderr
