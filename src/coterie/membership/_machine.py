@@ -81,6 +81,7 @@ class View:
         if batch.snapshot:
             present = {change.key[len(self.prefix) :] for change in batch.changes}
             events += [self._drop(id_) for id_ in sorted(self.members) if id_ not in present]
+            self.unreadable.clear()
         for change in batch.changes:
             id_ = change.key[len(self.prefix) :]
             if change.value is None:
@@ -95,6 +96,7 @@ class View:
                 if id_ in self.members:
                     events.append(self._drop(id_))
                 continue
+            self.unreadable.discard(change.key)
             before = self.members.get(id_)
             if before != member:
                 self.members[id_] = member

@@ -161,13 +161,14 @@ class Membership:
                 _log.warning("could not renew the membership lease (attempt %d): %s", failures, error)
 
     async def _restore(self) -> None:
-        """Write the record again if someone evicted this node although it lives."""
-        if self.me is None or not self.fresh or self.me.id in self.view.members:
+        """Write the record again if someone evicted this node although it lives, or if its news got lost."""
+        if self.me is None or not self.fresh or self.view.members.get(self.me.id) == self.me:
             return
-        key = self._prefix + self.me.id
-        if await self._store.get(key) is None:
-            put = Put(key, _ENCODE(self.me), self._lease)
-            await self._store.commit(Commit((put,), (), (Check(key, ABSENT),)))
+        key, record = self._prefix + self.me.id, _ENCODE(self.me)
+        entry = await self._store.get(key)
+        if entry is None or entry.value != record:
+            check = Check(key, ABSENT if entry is None else entry.version)
+            await self._store.commit(Commit((Put(key, record, self._lease),), (), (check,)))
 
     async def _follow(self, first: asyncio.Future[None]) -> None:
         failures = 0
@@ -180,18 +181,25 @@ class Membership:
                         if not first.done():
                             first.set_result(None)
                         for event in events:
-                            self._on_event(event)
+                            self._tell(event)
                         if events:
                             self._changed.set()
                             self._changed = asyncio.Event()
-            except CoterieError as error:
+            except Exception as error:  # noqa: BLE001 - a view that stands still looks like a quiet cluster
                 if not first.done():
                     first.set_exception(error)
                     return
-                _log.warning("the view of the cluster is not up to date: %s", error)
+                trace = None if isinstance(error, CoterieError) else error
+                _log.warning("the view of the cluster is not up to date: %s", error, exc_info=trace)
             self.fresh = False
             failures += 1
             await asyncio.sleep(self._backoff(failures))
+
+    def _tell(self, event: Event) -> None:
+        try:
+            self._on_event(event)
+        except Exception:  # noqa: BLE001 - whoever listens must not stop the view
+            _log.exception("what follows the members of the cluster failed at %s", event)
 
     def _backoff(self, failures: int) -> float:
         ceiling = min(self._config.longest_backoff_s, 0.02 * 2.0 ** min(failures, 10))
@@ -202,6 +210,7 @@ class Membership:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.fresh = False
 
 
 _ENCODE = msgspec.msgpack.Encoder().encode

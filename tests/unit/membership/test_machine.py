@@ -54,6 +54,11 @@ def test_a_record_that_cannot_be_read_is_left_out_and_harms_nobody() -> None:
     assert kinds(events) == [("joined", "a")]
     assert view.unreadable == {"app/member/x"}
     assert kinds(view.apply(Batch(2, (Change("app/member/a", b"\xc1", 2),)))) == [("left", "a")]
+    assert view.unreadable == {"app/member/a", "app/member/x"}
+    view.apply(Batch(3, (change(member("a")),)))
+    assert view.unreadable == {"app/member/x"}
+    view.apply(Batch(4, (), snapshot=True))
+    assert view.unreadable == set()
 
 
 def test_only_those_that_serve_are_called() -> None:

@@ -11,7 +11,7 @@ import pytest
 from coterie.engines.memory import MemoryStore
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.errors import LeaseLost, Outcome, Unavailable
-from coterie.membership import Member, Membership, MembershipConfig, MemberState
+from coterie.membership import Event, Member, Membership, MembershipConfig, MemberState
 
 LEASE_S = 0.4
 
@@ -23,13 +23,16 @@ class Party:
         self.store = MemoryStore(clock=SystemClock())
         self.all: list[Membership] = []
 
-    async def start(self, store: Any = None) -> Membership:
+    async def start(
+        self, store: Any = None, on_event: Callable[[Event], None] = lambda _: None
+    ) -> Membership:
         membership = Membership(
             store or self.store,
             "app/member/",
             clock=SystemClock(),
             entropy=SystemEntropy(),
             config=MembershipConfig(lease_ttl_s=LEASE_S, margin_s=0.1),
+            on_event=on_event,
         )
         self.all.append(membership)
         await membership.start()
@@ -101,6 +104,42 @@ async def test_a_live_member_that_was_evicted_comes_back(party: Party) -> None:
     await until(a, lambda: "b" not in ids(a))
     await until(a, lambda: "b" in ids(a))
     assert b.joined
+
+
+async def test_news_of_a_member_that_the_store_did_not_take_is_told_again(party: Party) -> None:
+    flaky = Flaky(party.store)
+    a, b = await party.join("a"), await party.join("b", flaky)
+    await until(a, lambda: "b" in ids(a))
+    flaky.cut = True
+    with pytest.raises(Unavailable):
+        await b.announce(MemberState.DRAINING)
+    flaky.cut = False
+    await until(a, lambda: "b" in ids(a) and a.view.members["b"].state is MemberState.DRAINING)
+
+
+async def test_a_view_is_followed_again_after_any_failure(party: Party) -> None:
+    failing: list[str] = []
+
+    def on_event(event: Event) -> None:
+        if event.member.id == "b" and not failing:
+            failing.append("once")
+            raise RuntimeError("no good listener")
+
+    a, _ = await party.start(on_event=on_event), await party.join("b")
+    await until(a, lambda: ids(a) == {"b"})
+    await party.join("c")
+    await until(a, lambda: ids(a) == {"b", "c"})
+    assert failing == ["once"]
+
+
+async def test_a_failure_at_the_start_is_raised_whatever_it_is(party: Party) -> None:
+    class Broken(Flaky):
+        def watch(self, prefix: str) -> Any:
+            raise RuntimeError("no watch")
+
+    async with asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="no watch"):
+            await party.start(Broken(party.store))
 
 
 class Flaky:
