@@ -9,7 +9,7 @@ from coterie.engines.memory import open_engine
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.errors import Outcome, Unavailable
 from coterie.ports import Engine, Log, Store
-from coterie.ports.log import Record
+from coterie.ports.log import Record, Segment
 from coterie.ports.store import Commit, Entry, Page
 from coterie.verify import System
 
@@ -123,6 +123,21 @@ class Swallowed(Passing):
         return int(await self._port.append(topic, partition, records))
 
 
+class Late(Passing):
+    """Now and then does not yet know of the records that there are."""
+
+    async def read(self, topic: str, partition: int, offset: int, *, limit: int = 1000) -> Segment:
+        segment: Segment = await self._port.read(topic, partition, offset, limit=limit)
+        return Segment((), offset) if segment.records and self.turn() else segment
+
+
+class Blind(Passing):
+    """Finds no record, ever."""
+
+    async def read(self, topic: str, partition: int, offset: int, *, limit: int = 1000) -> Segment:
+        return Segment((), offset)
+
+
 BROKEN: dict[str, tuple[type[Passing], str]] = {
     "stale-reads": (StaleReads, "store"),
     "stale-scans": (StaleScans, "store"),
@@ -133,6 +148,8 @@ BROKEN: dict[str, tuple[type[Passing], str]] = {
     "false-outcomes": (FalseOutcomes, "store"),
     "repeated-records": (Repeated, "log"),
     "swallowed-records": (Swallowed, "log"),
+    "late-readers": (Late, "log"),
+    "blind-readers": (Blind, "log"),
     "none": (Passing, "store"),
 }
 

@@ -36,6 +36,8 @@ async def run(how: str, *workloads: str, time_s: float = 1.0) -> Report:
         ("false-outcomes", "register", "linearizable"),
         ("repeated-records", "log", "no record lost, repeated or out of order"),
         ("swallowed-records", "log", "no record lost, repeated or out of order"),
+        ("late-readers", "log", "no record lost, repeated or out of order"),
+        ("blind-readers", "log", "no record lost, repeated or out of order"),
     ],
 )
 async def test_what_is_broken_is_found(how: str, workload: str, promise: str) -> None:

@@ -224,6 +224,23 @@ def test_readers_go_on_from_where_they_were() -> None:
     assert check(LOGS["duplicated-record"], "log", at_least_once=True).ok
 
 
+def test_fresh_reads_find_what_was_acknowledged_before_them() -> None:
+    appended = [(0, A, "a", 0), (0, A, "b", 1)]
+    for rest in ([(1, R, 0, [])], [(1, R, 0, [[0, "a"]]), (1, R, 1, [])]):
+        late = rows_of(*appended, *rest)
+        assert check(late, "log").ok
+        verdict = check(late, "log", fresh=True)
+        assert (verdict.status, verdict.anomaly) == ("violated", "stale-read")
+        assert [op.f for op in verdict.witness] == [A, R]
+    for rest in ([(1, R, 2, [])], [(1, R, 0, [[0, "a"]])], [(1, R, None, [])]):
+        assert check(rows_of(*appended, *rest), "log", fresh=True).ok
+    assert check(rows_of((1, R, 0, []), *appended), "log", fresh=True).ok
+    begun, found_nothing = (0, "invoke", A, None, "a"), (1, "ok", R, None, [])
+    reads = (1, "invoke", R, None, 0)
+    assert check(history(begun, reads, (0, "ok", A, None, 0), found_nothing), "log", fresh=True).ok
+    assert check(history(begun, (0, "info", A, None, None), reads, found_nothing), "log", fresh=True).ok
+
+
 def test_a_log_of_repeated_records_is_inconclusive_and_others_are_refused() -> None:
     assert check(rows_of((0, A, "a", 0), (0, A, "a", 1)), "log").status == "inconclusive"
     for row in [(0, "push", 1, None), (0, A, "a", "first"), (1, R, "here", []), (1, R, 0, [1]), (1, R, 0, 5)]:
@@ -261,7 +278,7 @@ def a_log(fault: str = "", chance: float = 0.1) -> tuple[Callable[[Random], Any]
 
 @pytest.mark.parametrize("seed", range(30))
 def test_a_right_log_passes(seed: int) -> None:
-    verdict = check(simulate(Random(seed), *a_log(), operations=60, unknown=0.1), "log")
+    verdict = check(simulate(Random(seed), *a_log(), operations=60, unknown=0.1), "log", fresh=True)
     assert verdict.ok, str(verdict)
 
 

@@ -20,7 +20,7 @@ _READ = frozenset({"read", "poll"})
 _SEEK = frozenset({"seek", "assign", "subscribe"})
 
 
-def check_log(intervals: Iterable[Interval], *, at_least_once: bool = False) -> Verdict:
+def check_log(intervals: Iterable[Interval], *, at_least_once: bool = False, fresh: bool = False) -> Verdict:
     """Decide whether each key is a log (a partition) of distinct records.
 
     `append` returns the offset of its record, or null. `read` returns `[offset, value]` pairs; its
@@ -28,15 +28,17 @@ def check_log(intervals: Iterable[Interval], *, at_least_once: bool = False) -> 
     a `seek`. Violated if two records have one offset, one record has two (unless `at_least_once`: a
     producer that tries again), a record comes from nowhere, an append that began after another ended
     has a lower offset, or a read goes back, or passes over the offset of a record that is in the log:
-    that record is lost to its reader. Whether a read came too early to see a record, or how far
-    readers get, is not decided. O(n log n).
+    that record is lost to its reader. How far readers get is decided only if reads are `fresh`: then a
+    read that says where it begins and finds nothing is the end of the log, and a record that was
+    acknowledged there before it began is a `stale-read`. O(n log n).
     """
-    return per_key(intervals, lambda group: _Log(at_least_once).decide(group))
+    return per_key(intervals, lambda group: _Log(at_least_once, fresh).decide(group))
 
 
 @dataclass(slots=True)
 class _Log:
     at_least_once: bool
+    fresh: bool
     appends: dict[Hashable, Interval] = field(default_factory=dict)
     failed: dict[Hashable, Interval] = field(default_factory=dict)
     at: dict[int, tuple[Hashable, Interval]] = field(default_factory=dict)
@@ -68,6 +70,8 @@ class _Log:
             if verdict is not None:
                 return verdict
         found = self._appended_in_order()
+        if found is None and self.fresh:
+            found = self._ended_too_early([op for op, pairs in reads if not pairs])
         return (
             self._read_in_order(group, {op.start: pairs for op, pairs in reads}) if found is None else found
         )
@@ -111,6 +115,26 @@ class _Log:
         )
         return violated("reordered-records", sentence, [before, after, first[1], second[1]])
 
+    def _ended_too_early(self, empty: list[Interval]) -> Verdict | None:
+        """Find a read that found nothing though a record was there before it began."""
+        acknowledged = sorted(
+            (op for op in self.appends.values() if _acknowledged(op)), key=lambda op: op.end
+        )
+        furthest: Interval | None = None
+        index = 0
+        for read in sorted(empty, key=lambda op: op.start):
+            while index < len(acknowledged) and acknowledged[index].end < read.start:
+                if furthest is None or _offset(acknowledged[index]) > _offset(furthest):
+                    furthest = acknowledged[index]
+                index += 1
+            if furthest is not None and read.argument is not None and read.argument <= _offset(furthest):
+                sentence = (
+                    f"process {read.process} found nothing from offset {read.argument} on, though"
+                    f" {show(furthest.argument)} had been appended at {_offset(furthest)} before it began"
+                )
+                return violated("stale-read", sentence, [furthest, read])
+        return None
+
     def _read_in_order(self, group: list[Interval], pairs_of: dict[int, list[tuple[int, Any]]]) -> Verdict:
         present = sorted(self.at)
         cursor: dict[int | str, tuple[int, Interval]] = {}
@@ -149,6 +173,10 @@ class _Log:
             f" where {show(append.argument)} is: {_says(shown, skipped)}"
         )
         return violated("lost-record", sentence, [append, shown, before, op])
+
+
+def _acknowledged(op: Interval) -> bool:
+    return op.outcome == "ok" and op.result is not None
 
 
 def _offset(op: Interval) -> int:

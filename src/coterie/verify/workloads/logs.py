@@ -75,6 +75,8 @@ LOG = Workload(
     closing=_closing,
     marks=_marks,
     user=_LogUser,
-    promises=(Promise(name="no record lost, repeated or out of order", model="log"),),
+    promises=(
+        Promise(name="no record lost, repeated or out of order", model="log", options={"fresh": True}),
+    ),
     evidence={"append": lambda op: op.f == "append", "read": lambda op: op.f == "read" and bool(op.result)},
 )
