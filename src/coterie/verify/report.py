@@ -91,6 +91,14 @@ class Report:
         return tuple(j for j in self.judgements if j.standing is Standing.BROKEN)
 
     @property
+    def verdict(self) -> str:
+        """All in one word, as of a history: `violated`, `inconclusive` if something is undecided, or `ok`."""
+        if self.broken:
+            return "violated"
+        undecided = any(j.standing is Standing.UNDECIDED for j in self.judgements)
+        return "inconclusive" if undecided or self.interrupted else "ok"
+
+    @property
     def findings(self) -> tuple[tuple[Part, Judgement], ...]:
         """What was violated or could not be decided, promised or not; the same sentence once."""
         seen: set[tuple[str, str]] = set()
@@ -143,7 +151,7 @@ class Report:
             "faults": [_fault(done) for done in self.faults],
             "plan": [asdict(fault) for fault in self.plan],
             "workloads": [_part(part) for part in self.parts],
-            "verdict": "violated" if self.broken else "ok",
+            "verdict": self.verdict,
         }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from verify_kit import FAILOVER, report
+from verify_kit import FAILOVER, TERMS, report
 
+from coterie.history import History
+from coterie.verify.judge import judge
 from coterie.verify.page import render
 
 VOID = {"meta", "br", "hr", "img", "input", "link"}
@@ -79,6 +82,16 @@ def test_machines_read_all_of_it() -> None:
     assert loss["why_not"].startswith("failover")
     assert loss["witness"][0]["f"] == "add"
     assert progress["standing"] == "kept"
+
+
+def test_what_is_undecided_or_was_interrupted_is_not_ok() -> None:
+    assert report().to_json()["verdict"] == "ok"
+    assert report(lost=True, interrupted=True).to_json()["verdict"] == "violated"
+    assert report(interrupted=True).to_json()["verdict"] == "inconclusive"
+    told = report()
+    [part] = told.parts
+    nothing = replace(part, judgements=tuple(judge(part.workload, History([]), TERMS, ())))
+    assert replace(told, parts=(nothing,)).to_json()["verdict"] == "inconclusive"
 
 
 def test_what_was_left_out_is_told_by_its_reason() -> None:
