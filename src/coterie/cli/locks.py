@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
 
-from ..app import App
-from ..context import current
 from ..coordination import Coordination
 from ..coordination.observe import (
     KINDS,
@@ -21,8 +18,7 @@ from ..coordination.observe import (
     who,
 )
 from ..errors import InvalidArgument
-from ..node import NodeConfig, connect
-from .options import Command, as_json, engine_options, epilog, load, run_async, target
+from .options import Command, as_json, engine_options, epilog, load, run_async, target, with_coordination
 from .output import echo, print_json, print_table
 
 __all__ = ["command"]
@@ -43,12 +39,6 @@ def command() -> None:
 
     `coterie locks TARGET` lists them.
     """
-
-
-async def _with_store(app: App, config: NodeConfig, body: Callable[[Coordination], Awaitable[None]]) -> None:
-    async with connect(app, config=config):
-        here: Coordination = current().bindings[Coordination]
-        await body(here)
 
 
 @command.command(
@@ -76,7 +66,7 @@ def list_(target: str, json_: bool, **options: Any) -> None:
         else:
             _show(queues, stuck, now)
 
-    run_async(_with_store(app, config, body))
+    run_async(with_coordination(app, config, body))
     if stuck:
         sys.exit(1)
 
@@ -186,4 +176,4 @@ def release(
             err=True,
         )
 
-    run_async(_with_store(app, config, body))
+    run_async(with_coordination(app, config, body))

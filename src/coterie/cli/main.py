@@ -31,6 +31,7 @@ _COMMANDS = {
     "status": ("status", "Show which nodes run, and how they are."),
     "map": ("maps", "Read and write strong maps."),
     "locks": ("locks", "Show who holds and waits for locks, and who waits for whom."),
+    "jobs": ("jobs", "Show what is scheduled: when it is due, who runs it, and what became of it."),
     "check-history": ("check_history", "Check a recorded history against a model."),
     "sim": ("sim", "Try a program in many universes of faults."),
     "verify": ("verify", "Hold a real engine under faults against its promises."),

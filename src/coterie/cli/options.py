@@ -7,14 +7,16 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
 
 from ..app import App, load_app
+from ..context import current
+from ..coordination import Coordination
 from ..errors import CoterieError, InvalidArgument, InvalidConfiguration, Outcome, Unavailable
-from ..node import NodeConfig
+from ..node import NodeConfig, connect
 from ..node.config import Setting, mask_url, resolve
 from .program import program_error
 
@@ -31,6 +33,7 @@ __all__ = [
     "run_async",
     "seconds",
     "target",
+    "with_coordination",
 ]
 
 T = TypeVar("T")
@@ -169,6 +172,15 @@ def seconds(_: click.Context, __: click.Parameter, text: str) -> float:
     if not 1.0 <= found_s <= 86400.0:
         raise click.BadParameter(f"{text!r} is no time from 1s to 24h; write it as 60s, 5m or 1h")
     return found_s
+
+
+async def with_coordination(
+    app: App, config: NodeConfig, body: Callable[[Coordination], Awaitable[None]]
+) -> None:
+    """Run `body` with what the Store says of the app's locks and schedules; no node need be there."""
+    async with connect(app, config=config):
+        here: Coordination = current().bindings[Coordination]
+        await body(here)
 
 
 def run_async(main: Coroutine[Any, Any, T]) -> T:

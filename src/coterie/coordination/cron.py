@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ..errors import InvalidConfiguration
 
-__all__ = ["Cron", "Every", "Schedule", "due"]
+__all__ = ["LAST", "Cron", "Every", "Schedule", "due"]
 
 _MACROS = {
     "@hourly": "0 * * * *",
@@ -39,7 +39,7 @@ _MACROS = {
 _MONTHS = {name.lower(): n for n, name in enumerate(calendar.month_abbr) if n}
 _DAYS = {"sun": 0, "mon": 1, "tue": 2, "wed": 3, "thu": 4, "fri": 5, "sat": 6}
 _FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day of the month", 1, 31), ("month", 1, 12))
-_LAST = 32
+LAST = 32
 """Stands for the last day of a month."""
 _LONGEST_DAYS = 366 * 9
 """Between two ticks: from one 29th of February to the next, across a year like 2100."""
@@ -111,6 +111,16 @@ class Cron:
     def __str__(self) -> str:
         return f"{self.expression} {self.zone}"
 
+    @property
+    def sets(self) -> tuple[frozenset[int], ...]:
+        """Minutes, hours, days of the month (with `LAST`), months and days of the week (Sunday is 0)."""
+        return self._sets
+
+    @property
+    def either_day(self) -> bool:
+        """Whether both days are restricted, so that either is enough."""
+        return self._either_day
+
     def next_after(self, at: float) -> float:
         return self._next_real(at) if self._real_hours else self._next_wall(at)
 
@@ -157,7 +167,7 @@ class Cron:
         days, months, weekdays = self._sets[2], self._sets[3], self._sets[4]
         if day.month not in months:
             return False
-        last = _LAST in days and day.day == calendar.monthrange(day.year, day.month)[1]
+        last = LAST in days and day.day == calendar.monthrange(day.year, day.month)[1]
         by_date = day.day in days or last
         by_weekday = day.isoweekday() % 7 in weekdays
         return by_date or by_weekday if self._either_day else by_date and by_weekday
@@ -201,7 +211,7 @@ def _parse(text: str, what: str, low: int, high: int, expression: str) -> frozen
         if span in {"*", "?"}:
             start, end = low, min(high, 6) if what == "day of the week" else high
         elif span == "l" and what == "day of the month":
-            found.add(_LAST)
+            found.add(LAST)
             continue
         else:
             start = number(first)

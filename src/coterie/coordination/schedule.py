@@ -21,7 +21,7 @@ from .cron import Schedule
 from .lease import Lease
 from .session import first_of
 
-__all__ = ["Job", "JobRunner", "Tick"]
+__all__ = ["Job", "JobRunner", "Tick", "read_record"]
 
 _log = logging.getLogger("coterie.coordination")
 _encode = msgspec.msgpack.Encoder().encode
@@ -31,6 +31,11 @@ _LONGEST_SLEEP_S = 60.0
 """The clock on the wall may be set: look at it so often at least."""
 _STAGGER_S = 0.2
 """Nodes that did not run the last tick wait for up to so long, so that not all of them write at once."""
+
+
+def read_record(value: bytes) -> Record:
+    """Return what a schedule's record in the Store says."""
+    return _decode(value)
 
 
 class Tick(Lease):

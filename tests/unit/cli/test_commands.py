@@ -61,7 +61,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
 
 COMMANDS = (
-    "run", "up", "call", "status", "config", "policies", "map get", "map put", "map delete", "map scan",
+    "run", "up", "call", "status", "config", "policies", "jobs",
+    "map get", "map put", "map delete", "map scan",
 )  # fmt: skip
 
 
@@ -127,6 +128,33 @@ def test_policies_say_where_each_value_comes_from(
     ran = run("policies", "quick.py")
     assert ran.code == 2
     assert "did you mean 'Shop'?" in ran.err
+
+
+def test_jobs_are_listed_without_a_node(run: Run, tmp_path: Path) -> None:
+    assert run("jobs", "APP").out == "The app 'sample' schedules nothing.\n"
+    assert run("jobs", "APP", "--json").json["jobs"] == []
+    ran = run("jobs", "APP", "sweep")
+    assert (ran.code, "schedules nothing called 'sweep'" in ran.err) == (1, True)
+    assert "it declares none: @app.every" in ran.err
+    (tmp_path / "ticking_for_commands.py").write_text(
+        "from coterie import App\n"
+        "app = App('ticking')\n"
+        "@app.cron('0 3 * * *', tz='Europe/Berlin')\nasync def close_the_day() -> None: ...\n"
+        "@app.every(60)\nasync def sweep() -> None: ...\n"
+    )
+    lines = run("jobs", "ticking_for_commands.py").out.splitlines()
+    assert [line.split()[0] for line in lines] == ["job", "close_the_day", "sweep"]
+    assert "at 03:00, Europe/Berlin" in lines[1]
+    assert "never" in lines[1]
+    lines = run("jobs", "ticking_for_commands.py", "close_the_day").out.splitlines()
+    assert lines[0] == "close_the_day: at 03:00, Europe/Berlin  (0 3 * * *)"
+    assert lines[-1] == "No node of the app has run yet."
+    ran = run("jobs", "ticking_for_commands.py", "close_day")
+    assert (ran.code, "did you mean close_the_day?" in ran.err) == (1, True)
+    ran = run("jobs", "ticking_for_commands.py", "zzz", "--json")
+    assert (ran.code, ran.json["error"]["hint"]) == (1, "there are: close_the_day, sweep")
+    ran = run("jobs", "ticking_for_commands.py", "--history", "0")
+    assert (ran.code, "coterie jobs --help" in ran.err) == (2, True)
 
 
 WRONG = [
