@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from coterie import App, CoterieError, NotFound, Unavailable
-from coterie.errors import AlreadyExists, NotRunning, Unsupported
+from coterie.errors import AlreadyExists, InvalidConfiguration, NotRunning, Unsupported
 from coterie.node import Node, NodeConfig, connect
 from coterie.ports import Durability
 from coterie.testing import Cluster
@@ -108,6 +108,44 @@ async def test_a_call_on_a_node_that_dies_has_an_unknown_outcome(world: World, c
     lost = [result for result in results if isinstance(result, Unavailable)]
     assert len(lost) == under_way > 0
     assert {error.outcome.value for error in lost} == {"unknown"}
+
+
+async def test_handles_lead_to_a_node_that_lives(world: World, cluster: Cluster) -> None:
+    assert await world.where.here() == "world-1"
+    await asyncio.create_task(cluster.kill(0))  # Whatever task it is that kills.
+    assert await world.where.here() == "world-2"
+    async with world.app.lock("here"):
+        await cluster.add()
+        assert await world.where.here() == "world-2"
+    await cluster.kill(1)
+    await cluster.kill(0)
+    assert await world.where.here() == "world-4"
+
+
+async def test_a_cluster_that_does_not_start_leaves_nothing_behind() -> None:
+    app, entered, left = App("fragile"), list[str](), list[str]()
+
+    @app.service
+    class Fragile:
+        async def __aenter__(self) -> Fragile:
+            entered.append("in")
+            if len(entered) == 3:
+                raise RuntimeError("the third one is too many")
+            return self
+
+        async def __aexit__(self, *_: object) -> None:
+            left.append("out")
+
+        async def work(self) -> None: ...
+
+    client = app.client(Fragile)
+    with pytest.raises(RuntimeError, match="the third one"):
+        await Cluster(app, nodes=3).__aenter__()
+    assert len(left) == 2
+    with pytest.raises(NotRunning):
+        await client.work()
+    with pytest.raises(InvalidConfiguration, match="at least one node"):
+        Cluster(app, nodes=0)
 
 
 async def test_a_dead_node_leaves_every_view(world: World, cluster: Cluster) -> None:
