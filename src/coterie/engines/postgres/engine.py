@@ -12,9 +12,9 @@ from ...ports.entropy import Entropy
 from .config import PostgresConfig
 from .lane import Answer, Lane
 from .link import Link
-from .log import Append, PostgresLog, pack_appends, unpack_appends
+from .log import Append, PostgresLog, pack_appends, pack_here, unpack_appends
 from .news import News
-from .operations import EXPIRE, Operation, pack, unpack
+from .operations import EXPIRE, Operation, pack, pack_put, unpack
 from .schema import Settings, log_guarantees, prepare, store_guarantees
 from .store import PostgresStore
 
@@ -22,6 +22,8 @@ __all__ = ["PostgresEngine", "open_engine"]
 
 _QUERY_LINKS = 2
 _APPLY = "SELECT * FROM @.apply($1, $2, $3, $4::smallint[], $5::text[], $6::bigint[], $7::bytea[])"
+_PUT = "SELECT * FROM @.put($1, $2, $3, $4, $5, $6)"
+_APPEND_HERE = "SELECT * FROM @.append_here($1, $2, $3, $4, $5)"
 _APPEND = (
     "SELECT * FROM"
     " @.append($1, $2, $3::text[], $4::int[], $5::bigint[], $6::int[], $7::bigint[], $8::bytea[])"
@@ -37,6 +39,9 @@ class PostgresEngine:
         self.config: PostgresConfig = config
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
+        self._apply, self._put, self._append, self._append_here = (
+            call.replace("@", config.schema) for call in (_APPLY, _PUT, _APPEND, _APPEND_HERE)
+        )
         self._links: list[Link] = []
         self.gets: Link = self._link()
         self._queries = [self._link() for _ in range(_QUERY_LINKS)]
@@ -46,7 +51,6 @@ class PostgresEngine:
             self._commit_link,
             config,
             entropy,
-            statement=_APPLY.replace("@", config.schema),
             pack=self._pack,
             unpack=unpack,
             applied=self._applied,
@@ -55,8 +59,7 @@ class PostgresEngine:
             self._append_link,
             config,
             entropy,
-            statement=_APPEND.replace("@", config.schema),
-            pack=pack_appends,
+            pack=self._pack_appends,
             unpack=unpack_appends,
             applied=lambda _answer: self.news.appended(),
         )
@@ -78,8 +81,16 @@ class PostgresEngine:
         self.log: PostgresLog = PostgresLog(self, log_guarantees(self.settings))
         self.news.start()
 
-    def _pack(self, operations: Sequence[Operation]) -> tuple[Any, ...]:
-        return pack(self.config.kept_revisions, operations)
+    def _pack(self, operations: Sequence[Operation]) -> tuple[str, tuple[Any, ...]]:
+        kept = self.config.kept_revisions
+        if len(operations) == 1 and (values := pack_put(kept, operations[0])) is not None:
+            return self._put, values
+        return self._apply, pack(kept, operations)
+
+    def _pack_appends(self, appends: Sequence[Append]) -> tuple[str, tuple[Any, ...]]:
+        if (values := pack_here(appends)) is not None:
+            return self._append_here, values
+        return self._append, pack_appends(appends)
 
     def _applied(self, answer: Answer) -> None:
         self.news.saw(answer[2])

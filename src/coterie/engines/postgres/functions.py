@@ -12,9 +12,11 @@ answer is read instead: so it is applied once.
 
 from __future__ import annotations
 
+from .shortcuts import APPEND_HERE, PUT
+
 __all__ = ["FORMAT", "KIND", "SCHEMA"]
 
-FORMAT = 1
+FORMAT = 2
 """The version of the tables and functions; one that is newer is refused."""
 
 
@@ -27,7 +29,7 @@ class KIND:
 _TABLES = """
 CREATE TABLE @.meta (one boolean PRIMARY KEY DEFAULT true CHECK (one), format int NOT NULL,
   revision bigint NOT NULL, floor bigint NOT NULL, next_lease bigint NOT NULL,
-  expires timestamptz NOT NULL) WITH (fillfactor = 10);
+  expires timestamptz NOT NULL) WITH (fillfactor = 50);
 CREATE TABLE @.kv (key text COLLATE "C" PRIMARY KEY, value bytea NOT NULL, version bigint NOT NULL,
   lease bigint NOT NULL) WITH (fillfactor = 80);
 CREATE INDEX kv_lease ON @.kv (lease) WHERE lease <> 0;
@@ -36,14 +38,14 @@ CREATE TABLE @.fences (name text COLLATE "C" PRIMARY KEY, token bigint NOT NULL)
 CREATE TABLE @.leases (id bigint PRIMARY KEY, ttl_us bigint NOT NULL, ends timestamptz NOT NULL)
   WITH (fillfactor = 50);
 CREATE TABLE @.sessions (id text PRIMARY KEY, batch bigint NOT NULL, codes bigint[], numbers bigint[],
-  revision bigint, seen timestamptz NOT NULL) WITH (fillfactor = 10);
+  revision bigint, seen timestamptz NOT NULL) WITH (fillfactor = 50);
 CREATE TABLE @.topics (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   name text COLLATE "C" NOT NULL UNIQUE, partitions int NOT NULL);
 CREATE TABLE @.bounds (topic bigint, partition int, first bigint NOT NULL, next bigint NOT NULL,
-  PRIMARY KEY (topic, partition)) WITH (fillfactor = 20);
+  PRIMARY KEY (topic, partition)) WITH (fillfactor = 50);
 CREATE TABLE @.records (topic bigint, partition int, number bigint, time double precision NOT NULL,
   record bytea NOT NULL, PRIMARY KEY (topic, partition, number));
-INSERT INTO @.meta VALUES (true, 1, 0, 0, 1, 'infinity');
+INSERT INTO @.meta VALUES (true, {format}, 0, 0, 1, 'infinity');
 """
 
 # `synchronous_commit = off` would acknowledge what is not on the disk; it is mended for this transaction.
@@ -266,5 +268,7 @@ BEGIN
 END $body$;
 """
 
-SCHEMA = f"{_TABLES}{_END_LEASE}{_APPLY}{_APPEND}{_TOPICS}".replace("{safe}", _SAFE.strip())
+SCHEMA = f"{_TABLES}{_END_LEASE}{_APPLY}{_APPEND}{_TOPICS}{PUT}{APPEND_HERE}".replace(
+    "{safe}", _SAFE.strip()
+).replace("{format}", str(FORMAT))
 """Everything that is made once, with `@` for the name of the schema."""

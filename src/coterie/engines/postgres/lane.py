@@ -52,7 +52,7 @@ class Waiting(Generic[O]):
 class Lane(Generic[O]):
     """Sends batches of operations, one after the other, each applied exactly once.
 
-    `pack` turns operations into the statement's values after the session and the batch's number; `unpack`
+    `pack` turns operations into a statement and its values after the session and the batch's number; `unpack`
     turns the answer into a result for each.
     """
 
@@ -62,8 +62,7 @@ class Lane(Generic[O]):
         config: PostgresConfig,
         entropy: Entropy,
         *,
-        statement: str,
-        pack: Callable[[Sequence[O]], tuple[Any, ...]],
+        pack: Callable[[Sequence[O]], tuple[str, tuple[Any, ...]]],
         unpack: Callable[[Sequence[O], Answer], Sequence[int | Exception]],
         applied: Callable[[Answer], None],
     ) -> None:
@@ -71,7 +70,6 @@ class Lane(Generic[O]):
         self._config = config
         self._entropy = entropy
         self._loop = asyncio.get_running_loop()
-        self._statement = statement
         self._pack = pack
         self._unpack = unpack
         self._applied = applied
@@ -132,7 +130,7 @@ class Lane(Generic[O]):
         operations = [waiting.operation for waiting in batch]
         deadline = batch[0].since + self._config.operation_timeout_s
         try:
-            answer = await self._answer(self._pack(operations), deadline)
+            answer = await self._answer(*self._pack(operations), deadline)
         except CoterieError as error:
             # If the outcome is unknown the batch may still be under way. The number of the next one, in the
             # same session, keeps it from being applied after that.
@@ -148,7 +146,7 @@ class Lane(Generic[O]):
         for waiting, result in zip(batch, self._unpack(operations, answer), strict=True):
             waiting.resolve(result)
 
-    async def _answer(self, values: tuple[Any, ...], deadline: float) -> Answer:
+    async def _answer(self, statement: str, values: tuple[Any, ...], deadline: float) -> Answer:
         link = self._link
         now = self._loop.time()
         if not self._session or now - self._used > _SESSION_S:
@@ -157,11 +155,13 @@ class Lane(Generic[O]):
         self._number += 1
         key = (self._session, self._number)
         try:
-            rows = await link.ask_here(self._statement, (*key, *values), deadline)
+            rows = await link.ask_here(statement, (*key, *values), deadline)
         except Repeated:
             rows = await self._recall(key, deadline)
-        [row] = rows
-        return row[0] or (), row[1] or (), row[2]
+        [[codes, numbers, revision]] = rows
+        if type(codes) is int:
+            return (codes,), (numbers,), revision
+        return codes or (), numbers or (), revision
 
     async def _recall(self, key: tuple[str, int], deadline: float) -> list[Any]:
         """Read what the batch was answered when it was applied."""

@@ -30,7 +30,7 @@ from .lane import Answer
 if TYPE_CHECKING:
     from .engine import PostgresEngine
 
-__all__ = ["Append", "PostgresLog", "pack_appends", "unpack_appends"]
+__all__ = ["Append", "PostgresLog", "pack_appends", "pack_here", "unpack_appends"]
 
 # One row for the whole page, its records as one array of msgpack (0xdd begins one): client and server take
 # half the time that a row for each record costs. The order of what is aggregated is that of the page beneath.
@@ -97,6 +97,18 @@ def pack_appends(appends: Sequence[Append]) -> tuple[Any, ...]:
         records += append.records
     topics, partitions = zip(*sizes, strict=True)
     return topics, partitions, list(sizes.values()), places, ordinals, records
+
+
+def pack_here(appends: Sequence[Append]) -> tuple[Any, ...] | None:
+    """Return the place and the records if all appends are for one place, else None."""
+    topic, partition = appends[0].topic, appends[0].partition
+    records: list[bytes] = []
+    for append in appends:
+        if append.topic != topic or append.partition != partition:
+            return None
+        records += append.records
+        append.place, append.end = 1, len(records)
+    return topic, partition, records
 
 
 def unpack_appends(appends: Sequence[Append], answer: Answer) -> list[int | Exception]:

@@ -10,7 +10,7 @@ from ...ports.store import Commit
 from .functions import KIND
 from .lane import Answer
 
-__all__ = ["EXPIRE", "Operation", "grant", "pack", "renew", "revoke", "steps_of", "unpack"]
+__all__ = ["EXPIRE", "Operation", "grant", "pack", "pack_put", "renew", "revoke", "steps_of", "unpack"]
 
 Step = tuple[int, str | None, int | None, bytes | None]
 Operation = Sequence[Step]
@@ -60,6 +60,17 @@ def pack(kept_revisions: int, operations: Sequence[Operation]) -> tuple[Any, ...
     """Return the columns of all steps."""
     steps = [step for operation in operations for step in operation]
     return (kept_revisions, *zip(*steps, strict=True))
+
+
+def pack_put(kept_revisions: int, operation: Operation) -> tuple[Any, ...] | None:
+    """Return the values for the function `put` if that can do the operation, else None."""
+    match operation:
+        case [(KIND.PUT, key, 0, value), _]:
+            return kept_revisions, key, None, value
+        case [(KIND.CHECK, checked, version, _), (KIND.PUT, key, 0, value), _] if checked == key:
+            # No key is at a negative version, which `apply` says.
+            return (kept_revisions, key, version, value) if version is not None and version >= 0 else None
+    return None
 
 
 def unpack(operations: Sequence[Operation], answer: Answer) -> list[int | Exception]:
