@@ -34,6 +34,8 @@ __all__ = ["QueueSpec", "Queues", "held"]
 
 _log = logging.getLogger("coterie.coordination")
 _encode = msgspec.msgpack.Encoder().encode
+_MOST_LISTED = 10_000
+"""As many as one page has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +158,11 @@ class Queues:
         return True
 
     async def places(self, spec: QueueSpec) -> list[Place]:
-        """Return the queue as it is now. Raises `Overloaded` when it is longer than allowed."""
+        """Return the queue as it is now. Raises `Overloaded` when it is far longer than allowed."""
         prefix = self.entries(spec)
-        page = await self.store.scan(prefix, limit=self._config.most_waiting)
+        page = await self.store.scan(prefix, limit=_MOST_LISTED)
         if page.more:
-            raise Overloaded(
-                f"more than {self._config.most_waiting} hold and wait for {spec}",
-                hint="spread the work over several locks",
-            )
+            raise self._overloaded(spec)
         return [read_place(each.key[len(prefix) :], each.version, each.value) for each in page.entries]
 
     async def _attempt(self, spec: QueueSpec, owner: str) -> Lease | None:
@@ -230,7 +229,7 @@ class Queues:
                 session.attach(key, lambda _reason: scope.reschedule(loop.time()))
                 while True:
                     try:
-                        state = turn(await self._checked_places(spec), id_)
+                        state = turn(await self._checked_places(spec, id_), id_)
                         if isinstance(state, Held):
                             return state
                         if not isinstance(state, Behind):
@@ -247,8 +246,17 @@ class Queues:
                 return None
             raise
 
-    async def _checked_places(self, spec: QueueSpec) -> list[Place]:
+    def _overloaded(self, spec: QueueSpec) -> Overloaded:
+        return Overloaded(
+            f"more than {self._config.most_waiting} hold and wait for {spec}",
+            hint="spread the work over several locks",
+        )
+
+    async def _checked_places(self, spec: QueueSpec, mine: str) -> list[Place]:
         places = await self.places(spec)
+        # Only who came too late is turned away: those who come and go behind it are nothing to who waits.
+        if mine in {place.id for place in sorted(places, key=_version)[self._config.most_waiting :]}:
+            raise self._overloaded(spec)
         for place in places:
             if place.ticket.places != spec.places:
                 raise InvalidArgument(
@@ -284,6 +292,10 @@ class Queues:
 
     def _tail(self, spec: QueueSpec) -> str:
         return f"{self.prefix}{spec.path}/tail"
+
+
+def _version(place: Place) -> int:
+    return place.version
 
 
 @asynccontextmanager

@@ -5,7 +5,8 @@ first asked for, and given back when nothing has been held for a while.
 
 Whether a commit of unknown outcome wrote an entry cannot be found out by looking: it may still be on its
 way. So the lease that it named is used for nothing new, and revoked as soon as nothing else is held under it;
-after that the Store refuses the straggler.
+after that the Store refuses the straggler. Until then it is deleted with each renewal, lest it take the place
+of a holder that nobody is.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ class Session:
         self._members: dict[str, Callable[[str], None]] = {}
         self._verified: dict[str, int] = {}
         self._orphans: set[str] = set()
+        self._strays: set[str] = set()
+        """Entries that may come to be at any time, for as long as the lease lives."""
         self._kick = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -113,6 +116,7 @@ class Session:
         self._orphans.add(key)
         if stray:
             self.usable = False
+            self._strays.add(key)
         self._kick.set()
 
     def lose(self, reason: str) -> None:
@@ -180,6 +184,7 @@ class Session:
             return  # Woken for another reason.
         await self._store.renew(self.lease)
         self._tenure.renewed_at = began
+        self._orphans |= self._strays
         keys = list(self._verified.items())
         for first in range(0, len(keys), _CHECKS):
             await self._verify(keys[first : first + _CHECKS])
@@ -227,6 +232,10 @@ class Sessions:
             ttl_s = max(self._config.lease_s, self._store.guarantees.min_lease_s)
             began = self._clock.boottime()
             lease = await self._store.grant(ttl_s)
+            if self._closed:
+                with suppress(CoterieError):  # It ends by itself.
+                    await self._store.revoke(lease)
+                raise NotRunning("this node is leaving; it takes no more locks")
             tenure = Tenure(ttl_s, min(self._config.margin_s, ttl_s / 4), began)
             self._all.append(Session(self._store, self._clock, lease, tenure))
             return self._all[-1]

@@ -22,7 +22,7 @@ from coterie.errors import (
     Unsupported,
 )
 from coterie.ports.guarantees import Consistency
-from coterie.ports.store import Commit, Fence
+from coterie.ports.store import Commit, Fence, Put
 
 lock = Lock("x")
 
@@ -168,6 +168,19 @@ async def test_only_so_many_may_wait(place: Place) -> None:
         with pytest.raises(Overloaded, match="more than 2"):
             await start(call, lock.acquire)
         waiting.cancel()
+
+
+async def test_who_waits_is_not_turned_away_for_those_who_come_after_it(place: Place) -> None:
+    a, b = place.node("a", most_waiting=2, lease_s=60.0), place.node("b", most_waiting=2, lease_s=60.0)
+    async with on(a):
+        lease = await lock.acquire()
+        waiting = start(b, lock.acquire)
+        await until(lambda: "watch" in place.flaky["b"].calls)
+        first = (await place.store.scan("app/lock/lock/x/q/")).entries[0]
+        for number in range(3):  # They have entered, and were not turned away yet.
+            await place.store.commit(Commit((Put(f"app/lock/lock/x/q/late-{number}", first.value),)))
+        await lock.release(lease)
+        assert not (await waiting).lost
 
 
 async def test_a_dead_holder_is_followed_when_its_lease_ends(place: Place) -> None:
@@ -317,6 +330,40 @@ async def test_a_commit_that_arrives_late_takes_no_lock(place: Place) -> None:
             await place.store.commit(flaky.late[0])
         async with lock:
             pass
+
+
+async def test_a_commit_that_arrives_late_blocks_nobody_though_its_lease_is_needed(place: Place) -> None:
+    async with on(place.node()), Lock("y"):
+        flaky = place.flaky["a"]
+        flaky.delay = True
+        with pytest.raises(Unavailable, match="no answer"):
+            await lock.acquire()
+        flaky.delay = False
+        flaky.calls.clear()
+        await until(lambda: "commit" in flaky.calls)  # It is deleted, and not there yet.
+        await place.store.commit(flaky.late[0])
+        async with on(place.node("b")), lock:
+            pass
+
+
+async def test_a_lease_that_is_granted_while_the_node_leaves_is_given_back(place: Place) -> None:
+    granting, granted = asyncio.Event(), asyncio.Event()
+    grant = place.store.grant
+
+    async def slow(ttl_s: float) -> int:
+        granting.set()
+        await granted.wait()
+        return await grant(ttl_s)
+
+    place.store.grant = slow  # type: ignore[method-assign]
+    async with on(call := place.node(lease_s=60.0)) as binding:
+        taking = start(call, lock.acquire)
+        await granting.wait()
+        await binding.release()
+        granted.set()
+        with pytest.raises(NotRunning, match="leaving"):
+            await taking
+        assert place.flaky["a"].calls == ["grant", "revoke"]
 
 
 async def test_a_release_without_an_answer_is_done_later(place: Place) -> None:
