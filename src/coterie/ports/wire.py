@@ -160,10 +160,13 @@ class Wire(Protocol):
     def guarantees(self) -> WireGuarantees: ...
 
     async def listen(self, address: str, handlers: Handlers) -> Listener:
-        """Answer at `address` (as `host:port`, port 0 for any free one, or `unix:/path`).
+        """Answer at `address`, in the form of the wire.
 
-        Raises `InvalidConfiguration` when the address cannot be bound, or may not be: anything beyond
-        loopback needs mutual TLS or a cluster key.
+        Over sockets it is `host:port` (port 0 for any free one) or `unix:/path`, over NATS `nats:NAME`
+        (`nats:0` for any free name), in memory `memory:NAME` (`memory:0`).
+
+        Raises `InvalidConfiguration` when the address is none of this wire, is in use, or may not be
+        bound: over sockets, anything beyond loopback needs mutual TLS or a cluster key.
         """
         ...
 

@@ -12,16 +12,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ...context import Metadata
-from ...errors import (
-    CoterieError,
-    DeadlineExceeded,
-    Outcome,
-    Overloaded,
-    PermissionDenied,
-    ProtocolError,
-    Unavailable,
-)
-from ...ports.wire import Failure
+from ..common.calls import Cancel, Credit, Datagram, End, Failed, Goodbye, Id, Item, Refused, Reply
 
 __all__ = [
     "BATCH_HEAD_BYTES",
@@ -49,10 +40,6 @@ __all__ = [
     "decode",
     "decode_large",
     "encode",
-    "failed",
-    "failure_of",
-    "printable",
-    "refusal_of",
 ]
 
 VERSION = 1
@@ -64,7 +51,6 @@ PART_HEAD_BYTES = 16
 """What a part needs besides its bytes, at most."""
 MESSAGE_HEAD_BYTES = 64 * 1024
 """What a message may have besides the body: the target, the metadata, and what holds them."""
-_MAX_SENTENCE = 500
 
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 
@@ -90,13 +76,13 @@ class Bye(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=2):
     taken: int = UNKNOWN
 
 
-class Call(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
+class Call(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
     """Call `target`. `timeout_ms` is the time that is left, 0 for no limit.
 
     `credit` is None for a request; for a stream, how many items may be sent for now.
     """
 
-    id: Natural
+    id: Id
     target: str
     timeout_ms: Natural
     body: msgspec.Raw
@@ -104,74 +90,11 @@ class Call(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=3):
     credit: Natural | None = None
 
 
-class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=4):
-    """The result of the request `id`."""
-
-    id: Natural
-    body: msgspec.Raw
-
-
-class Item(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=5):
-    """The next item of the stream `id`."""
-
-    id: Natural
-    body: msgspec.Raw
-
-
-class End(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=6):
-    """The stream `id` is complete."""
-
-    id: Natural
-
-
-class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=7):
-    """The call `id` ended with an error of its handler."""
-
-    id: Natural
-    code: str
-    message: str
-    hint: str
-    outcome: str
-    detail: bytes
-    traceback: str
-
-
-class Refused(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=8):
-    """The call `id` reached no handler: `unavailable`, `overloaded` or `deadline_exceeded`."""
-
-    id: Natural
-    code: str
-    message: str
-
-
-class Cancel(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
-    """The caller of `id` has left. There is no answer."""
-
-    id: Natural
-
-
-class Credit(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=10):
-    """So many more items of the stream `id` may be sent."""
-
-    id: Natural
-    items: Natural
-
-
-class Datagram(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=11):
-    """A message without any promise."""
-
-    body: bytes
-
-
-class Goodbye(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=12):
-    """The sender drains: it finishes what it accepted and refuses what is new."""
-
-
-class Noted(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=13):
+class Noted(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=14):
     """The goodbye was read: no call comes after this."""
 
 
-class Part(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=14):
+class Part(msgspec.Struct, array_like=True, frozen=True, gc=False, tag=9):
     """The next bytes of a message that is too large for one of NATS; `rest` bytes are still to come.
 
     Nothing comes between the parts of a message. The last one has no rest.
@@ -219,35 +142,3 @@ decode_large: Callable[[bytearray], Message] = msgspec.msgpack.Decoder(
     Call | Reply | Item | Failed | Datagram
 ).decode
 """Decode what came in parts: only what holds a body, or an error, may be so large."""
-
-
-def failed(id_: int, error: Failure) -> Failed:
-    """Return the failure as it crosses the wire."""
-    outcome = error.outcome.value
-    return Failed(id_, error.code, error.message, error.hint, outcome, error.detail, error.traceback)
-
-
-def failure_of(message: Failed) -> Failure:
-    """Return the failure that `message` carries."""
-    return Failure(
-        message.code,
-        message.message,
-        hint=message.hint,
-        outcome=Outcome.NOT_APPLIED if message.outcome == Outcome.NOT_APPLIED.value else Outcome.UNKNOWN,
-        detail=message.detail,
-        traceback=message.traceback,
-    )
-
-
-def refusal_of(code: str, message: str, outcome: Outcome) -> CoterieError:
-    """Return the error of what a peer refused, or of the end of a session."""
-    for kind in (Overloaded, DeadlineExceeded, PermissionDenied, ProtocolError):
-        if code == kind.code:
-            return kind(printable(message), outcome=outcome)
-    return Unavailable(printable(message), outcome=outcome)
-
-
-def printable(text: str) -> str:
-    """Return a peer's text for people: one line, not long, nothing that a terminal obeys."""
-    cut = text[:_MAX_SENTENCE]
-    return "".join(c if c.isprintable() else "?" for c in cut)

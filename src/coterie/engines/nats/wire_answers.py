@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Coroutine
 from contextlib import aclosing, suppress
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,10 @@ from ...errors import (
     Outcome,
     Overloaded,
     ProtocolError,
-    RemoteError,
     Unavailable,
 )
-from ...ports.wire import Failure, Request
+from ...ports.wire import Request
+from ..common.calls import CANCELLED, brief, failed, failure_to_send
 from ._wire_messages import (
     VERSION,
     Call,
@@ -27,7 +26,6 @@ from ._wire_messages import (
     Credit,
     Datagram,
     End,
-    Failed,
     Goodbye,
     Item,
     Message,
@@ -35,7 +33,6 @@ from ._wire_messages import (
     Refused,
     Reply,
     Welcome,
-    failed,
 )
 from .wire_session import Session, too_large
 
@@ -44,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AnsweringSession"]
 
-_log = logging.getLogger("coterie.wire.nats")
 _NOTICES_BYTES = 16 * 1024 * 1024
 """How much more than the limit may wait for a caller that receives nothing, before it is let go."""
 
@@ -180,25 +176,18 @@ class AnsweringSession(Session):
         del self.served[id_]
         if served.timer is not None:
             served.timer.cancel()
-        cancelled = Failure(RemoteError.code, "the handler cancelled itself")
-        error = cancelled if task.cancelled() else task.exception()
+        error = CANCELLED if task.cancelled() else task.exception()
         if error is not None and not served.unwanted:
             self._fail(id_, error)
         self.listener.check_idle()
 
     def _fail(self, id_: int, error: BaseException) -> None:
-        if isinstance(error, CoterieError):
-            error = Failure(error.code, error.message, hint=error.hint or "", outcome=error.outcome)
-        elif not isinstance(error, Failure):
-            _log.error("a handler at %s failed", self.listener.address, exc_info=error)
-            kind = type(error).__qualname__
-            error = Failure(RemoteError.code, str(error), detail=msgspec.msgpack.encode(kind))
+        failure = failure_to_send(error)
         limit = self.link.limits.max_unread_bytes
         if self.waiting_bytes > limit + _NOTICES_BYTES:
             self.close(Overloaded("the caller receives nothing", outcome=Outcome.UNKNOWN))
         elif self.waiting_bytes < limit:
             with suppress(Exception):  # Too large, or not text: the caller must still get an answer.
-                self.send(failed(id_, error))
+                self.send(failed(id_, failure))
                 return
-        message = error.message[:1000].encode("utf-8", "backslashreplace").decode()
-        self.send(Failed(id_, error.code, message, "", error.outcome.value, b"", ""))
+        self.send(brief(id_, failure))

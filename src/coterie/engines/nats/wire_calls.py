@@ -7,6 +7,7 @@ from collections import deque
 from typing import Any
 
 from ...errors import CoterieError, DeadlineExceeded, Outcome, ProtocolError, Unavailable
+from ..common.calls import failure_of, refusal_of
 from ._wire_messages import (
     VERSION,
     Batch,
@@ -20,8 +21,6 @@ from ._wire_messages import (
     Refused,
     Reply,
     Welcome,
-    failure_of,
-    refusal_of,
 )
 from .wire_link import WireLink
 from .wire_session import Session
@@ -106,7 +105,7 @@ class CallingSession(Session):
             self._end(message.id, failure_of(message))
         elif isinstance(message, Refused):
             why = f"the peer refused the call: {message.message}"
-            self._end(message.id, refusal_of(message.code, why, Outcome.NOT_APPLIED))
+            self._end(message.id, refusal_of(message.code, why))
         elif isinstance(message, Goodbye):
             self.draining = True
             self.send(Noted())

@@ -10,7 +10,8 @@ import msgspec
 
 from ...context import Metadata
 from ...errors import CoterieError, DeadlineExceeded, Outcome, Unavailable
-from ._wire_messages import Call, Cancel, Credit, Datagram, refusal_of
+from ..common.calls import refusal_of
+from ._wire_messages import Call, Cancel, Credit, Datagram
 from .wire_calls import CallingSession, Complete, Pending
 from .wire_link import WireLink
 from .wire_session import too_large
@@ -172,7 +173,7 @@ class NatsChannel:
                 raise session.reason
         except CoterieError as error:
             what = f"{self.address} cannot be reached: {error.message}"
-            raise refusal_of(error.code, what, Outcome.NOT_APPLIED) from error
+            raise refusal_of(error.code, what) from error
         finally:
             self._connecting = None
         self._pauses_s = list(_PAUSES_S)

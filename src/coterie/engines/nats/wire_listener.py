@@ -12,7 +12,8 @@ from nats.aio.msg import Msg
 
 from ...errors import Outcome, Overloaded, ProtocolError, Unavailable
 from ...ports.wire import Handlers
-from ._wire_messages import VERSION, Bye, Hello, Message, decode, printable
+from ..common.calls import printable
+from ._wire_messages import VERSION, Bye, Hello, Message, decode
 from .wire_answers import AnsweringSession
 from .wire_link import WireLink
 

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from ...errors import CoterieError, Outcome, ProtocolError, TooLarge, Unavailable
-from ._wire_messages import UNKNOWN, Batch, Bye, Message, decode, encode, printable, refusal_of
+from ..common.calls import printable, refusal_of
+from ._wire_messages import UNKNOWN, Batch, Bye, Message, decode, encode
 from ._wire_order import Incoming, Outgoing
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ import hashlib
 import hmac
 
 from ...errors import Outcome, PermissionDenied, ProtocolError, Unavailable
-from .messages import MAGIC, VERSION, Hello, Message, Proof, Reject, Welcome, printable
+from ..common.calls import printable
+from .messages import MAGIC, VERSION, Hello, Message, Proof, Reject, Welcome
 
 __all__ = ["CallerHandshake", "ListenerHandshake"]
 

@@ -13,15 +13,14 @@ import msgspec
 
 from ...context import Metadata
 from ...errors import (
-    CoterieError,
     DeadlineExceeded,
     Outcome,
-    Overloaded,
     PermissionDenied,
     ProtocolError,
     Unavailable,
 )
 from ...ports.entropy import Entropy
+from ..common.calls import failure_of, refusal_of
 from ._handshake import CallerHandshake
 from .config import Address, WireConfig
 from .connection import Connection, tls_error, too_large
@@ -38,8 +37,6 @@ from .messages import (
     Refused,
     Reply,
     Request,
-    failure_of,
-    printable,
 )
 from .timers import Deadlines
 
@@ -105,7 +102,8 @@ class CallingConnection(Connection):
         elif type(message) is Failed:
             self._end(message.id, failure_of(message))
         elif type(message) is Refused:
-            self._end(message.id, _refusal(message))
+            why = f"the peer refused the call: {message.message}"
+            self._end(message.id, refusal_of(message.code, why))
         elif type(message) is Item:
             self._item(message)
         elif type(message) is End:
@@ -158,14 +156,6 @@ class CallingConnection(Connection):
                 future.set_exception(Unavailable(unknown, outcome=Outcome.UNKNOWN))
         for stream in self.streams.values():
             stream.finish(Unavailable(unknown, outcome=Outcome.UNKNOWN))
-
-
-def _refusal(message: Refused) -> CoterieError:
-    why = f"the peer refused the call: {printable(message.message)}"
-    for cls in (Overloaded, DeadlineExceeded):
-        if message.code == cls.code:
-            return cls(why, outcome=Outcome.NOT_APPLIED)
-    return Unavailable(why, outcome=Outcome.NOT_APPLIED)
 
 
 class TcpChannel:

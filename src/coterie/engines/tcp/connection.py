@@ -14,8 +14,9 @@ import msgspec
 
 from ...codec.frames import PREFIX, FrameSplitter
 from ...errors import CoterieError, PermissionDenied, ProtocolError, TooLarge, Unavailable
+from ..common.calls import printable
 from .config import WireConfig
-from .messages import Message, Ping, Pong, Reject, decode, encode, printable
+from .messages import Message, Ping, Pong, Reject, decode, encode
 
 __all__ = ["Connection", "tls_error", "too_large"]
 

@@ -13,16 +13,15 @@ from typing import Any
 import msgspec
 
 from ...errors import (
-    CoterieError,
     DeadlineExceeded,
     Outcome,
     Overloaded,
     ProtocolError,
-    RemoteError,
     Unavailable,
 )
-from ...ports.wire import Failure, Handlers
+from ...ports.wire import Handlers
 from ...ports.wire import Request as PortRequest
+from ..common.calls import CANCELLED, brief, failed, failure_to_send
 from ._handshake import ListenerHandshake
 from .config import Address, WireConfig
 from .connection import Connection, too_large
@@ -32,14 +31,12 @@ from .messages import (
     Credit,
     Datagram,
     End,
-    Failed,
     Goodbye,
     Item,
     Message,
     Open,
     Refused,
     Request,
-    failed,
     pack_reply,
 )
 from .steps import Steps
@@ -50,7 +47,6 @@ __all__ = ["TcpListener"]
 _Raw = msgspec.Raw
 _Task = asyncio.Task
 _WARNINGS_A_SECOND = 10
-_CANCELLED = Failure(RemoteError.code, "the handler was cancelled")
 
 
 class _NotAdmitted(Exception):
@@ -231,7 +227,7 @@ class AcceptedConnection(Connection):
             self._fail(id_, error)
             return
         except asyncio.CancelledError:
-            self._fail(id_, _CANCELLED)
+            self._fail(id_, CANCELLED)
             return
         served = self.served[id_] = _Served()
         self._wait(served, answer, deadline)
@@ -246,7 +242,7 @@ class AcceptedConnection(Connection):
 
     def _answered(self, id_: int, served: _Served, task: asyncio.Task[bytes]) -> None:
         self._ended(id_, served)
-        error = _CANCELLED if task.cancelled() else task.exception()
+        error = CANCELLED if task.cancelled() else task.exception()
         if served.unwanted:
             return  # Whatever it made of being cancelled: nobody waits for that any more.
         if error is not None:
@@ -276,17 +272,12 @@ class AcceptedConnection(Connection):
         return min((served.deadline for served in under_way), default=inf)
 
     def _fail(self, id_: int, error: BaseException) -> None:
-        if isinstance(error, CoterieError):
-            error = Failure(error.code, error.message, hint=error.hint or "", outcome=error.outcome)
-        elif not isinstance(error, Failure):
-            kind = type(error).__qualname__
-            error = Failure(RemoteError.code, str(error), detail=msgspec.msgpack.encode(kind))
+        failure = failure_to_send(error)
         if not self._overfull:
             with suppress(Exception):  # Too large, or not text: the caller must still get an answer.
-                self.send(failed(id_, error))
+                self.send(failed(id_, failure))
                 return
-        message = error.message[:1000].encode("utf-8", "backslashreplace").decode()
-        self.send(Failed(id_, error.code, message, "", error.outcome.value, b"", ""))
+        self.send(brief(id_, failure))
 
     @property
     def _overfull(self) -> bool:
@@ -340,7 +331,7 @@ class AcceptedConnection(Connection):
             self._fail(id_, error)
         except asyncio.CancelledError:
             if not served.unwanted:
-                self._fail(id_, _CANCELLED)
+                self._fail(id_, CANCELLED)
         finally:
             self._ended(id_, served)
 

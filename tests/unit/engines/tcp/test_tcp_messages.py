@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coterie.codec.frames import FrameSplitter
+from coterie.engines.common.calls import printable
 from coterie.engines.tcp.messages import (
     REPLY_HEAD_BYTES,
     Cancel,
@@ -15,7 +16,6 @@ from coterie.engines.tcp.messages import (
     decode,
     encode,
     pack_reply,
-    printable,
 )
 
 ids = st.integers(0, 2**64 - 1)
