@@ -137,7 +137,7 @@ class Gateway:
         self, exchange: Exchange, method: MethodSpec | None, guard: Guard, receive: Receive
     ) -> None:
         headers = exchange.headers
-        check_head(exchange.scope, headers, self._config.max_head_bytes)
+        check_head(exchange.scope, self._config.max_head_bytes)
         self._access.check(exchange.method, exchange.path, headers)
         if method is None:
             await self._page(exchange)

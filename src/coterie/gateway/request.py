@@ -229,10 +229,10 @@ def metadata(headers: Headers) -> Metadata | None:
     return Metadata(traceparent=parent, idempotency_key=text) if parent or text else None
 
 
-def check_head(scope: Scope, headers: Headers, max_bytes: int) -> None:
+def check_head(scope: Scope, max_bytes: int) -> None:
     """Raise a 431 when the target and the headers together are larger than `max_bytes`."""
     size = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    size += sum(map(len, headers)) + sum(map(len, headers.values()))
+    size += sum(len(name) + len(value) for name, value in scope["headers"])  # Each one, also of equal names.
     if size > max_bytes:
         raise HttpError(
             431,

@@ -145,6 +145,14 @@ async def test_a_complete_head_over_the_limit(tight: HttpServer, parser: str) ->
     await raw.close()
 
 
+async def test_headers_of_one_name_count_each(tight: HttpServer, parser: str) -> None:
+    raw = await Raw.connect(tight)
+    raw.writer.write(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n" + b"X: xxxxxxxx\r\n" * 300 + b"\r\n")
+    status, _, body = await raw.reply()
+    assert (status, json.loads(body)["code"]) == (431, "request_header_fields_too_large")
+    await raw.close()
+
+
 async def test_a_head_that_does_not_come(tight: HttpServer) -> None:
     silent, slow, second = [await Raw.connect(tight) for _ in range(3)]
     slow.writer.write(b"POST /Shop/buy HTT")
