@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -120,8 +121,9 @@ def _streaming(spec: ServiceSpec, method: MethodSpec, bound: object) -> Any:
             binding: ServiceBinding = here.bindings[bound]
         except KeyError:
             raise _undeclared(spec) from None
-        async for item in binding.stream(method, args, kwargs, here):
-            yield item
+        async with aclosing(binding.stream(method, args, kwargs, here)) as items:
+            async for item in items:
+                yield item
 
     return _dressed(stream, spec, method)
 

@@ -8,7 +8,7 @@ from contextlib import aclosing
 from typing import Any, cast
 
 import pytest
-from service_place import Place, eventually
+from service_place import PLACES, Place, eventually, open_place
 
 from coterie.errors import DeadlineExceeded, InvalidArgument, Outcome, Unavailable
 
@@ -94,6 +94,15 @@ async def test_leaving_while_nothing_comes_closes_the_generator(client: Any, sou
         await reading
     await items.aclose()
     await eventually(lambda: source.closed == 1)
+
+
+async def test_in_process_a_closed_stream_has_ended_when_the_close_returns() -> None:
+    async with open_place(PLACES[0]) as place:
+        source = Source()
+        items = cast("Any", await place.serve(source)).count(10)
+        assert await anext(items) == 0
+        await items.aclose()
+        assert source.closed == 1
 
 
 async def test_a_reader_that_waits_slows_the_generator(client: Any, source: Source) -> None:
