@@ -96,8 +96,10 @@ class _View:
     def apply(self, batch: Batch, prefix: str) -> None:
         """Take over what a watch said, unless this node knows better already."""
         if batch.snapshot:
-            self.alive.clear()
-            if not any(change.key == f"{prefix}record" for change in batch.changes):
+            # What this node wrote itself may be newer than a snapshot that was under way.
+            self.alive = {tick: version for tick, version in self.alive.items() if version > batch.revision}
+            known = self.version > batch.revision
+            if not known and not any(change.key == f"{prefix}record" for change in batch.changes):
                 self.record, self.version = None, ABSENT
         for change in batch.changes:
             kind, _, text = change.key[len(prefix) :].partition("/")
@@ -186,9 +188,9 @@ class JobRunner:
         running = asyncio.create_task(self._run(action.run, tick), name=f"coterie-schedule-{self._job.name}")
         self._runs.add(running)
         running.add_done_callback(self._runs.discard)
-        session.attach(key, tick.lose)
-        session.verify(key, version)
         tick.when_lost(lambda: _cancel(running))
+        session.attach(key, tick.lose)  # At once, if the lease was lost meanwhile.
+        session.verify(key, version)
 
     def _decide(self, now: float) -> Wait | Decided:
         view, job = self._view, self._job

@@ -6,13 +6,17 @@ import asyncio
 from itertools import pairwise
 from typing import Any
 
+import msgspec
 import pytest
-from coordination_place import until
+from coordination_place import Place, on, until
 
 from coterie import App
-from coterie.coordination import Every, Job, JobPolicy, Run, RunStatus, Tick
+from coterie.coordination import Every, Job, JobPolicy, JobRunner, Run, RunStatus, Tick
 from coterie.coordination._ticks_machine import Decided, Record, Wait, decide, finished
+from coterie.coordination.schedule import _View
+from coterie.coordination.session import Session
 from coterie.errors import Fenced, InvalidConfiguration
+from coterie.ports.store import Batch, Change, Commit
 from coterie.testing import Cluster
 
 TENS = Every(10)
@@ -213,3 +217,44 @@ async def test_a_function_that_raises_is_written_down_and_runs_again_at_the_next
     assert isinstance(fail, Job)
     with pytest.raises(ValueError, match="not today"):
         await fail()
+
+
+async def test_a_run_whose_lease_was_lost_while_it_was_decided_is_not_begun(place: Place) -> None:
+    attempts: list[int] = []
+    commit = place.store.commit
+
+    async def losing(wanted: Commit) -> int:
+        revision = await commit(wanted)
+        if any(put.lease for put in wanted.puts) and not lost:
+            lost.append(await binding.queues.sessions.current())
+            lost[0].lose("its lease was lost")
+        return revision
+
+    async def work(tick: Tick) -> None:
+        attempts.append(tick.attempt)
+        await asyncio.Event().wait()
+
+    lost: list[Session] = []
+    place.store.commit = losing  # type: ignore[method-assign]
+    async with on(place.node()) as binding:
+        following = asyncio.create_task(
+            JobRunner(Job("work", work, Every(0.1), JobPolicy()), binding).follow()
+        )
+        await until(lambda: attempts)
+        assert attempts == [2], "the first attempt is over as soon as it began"
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+def test_a_snapshot_that_was_under_way_takes_back_nothing_that_this_node_wrote_since() -> None:
+    encode = msgspec.msgpack.Encoder().encode
+    run = Run(tick=10.0, status=RunStatus.RUNNING, node="a")
+    mine = Record(tick=10.0, runs=(run,))
+    view = _View(record=mine, version=7, alive={10.0: 7})
+    for changes in ((), (Change("p/record", encode(Record(tick=0.0)), 5),)):
+        view.apply(Batch(6, changes, snapshot=True), "p/")
+        assert (view.record, view.version, view.alive) == (mine, 7, {10.0: 7})
+    view.apply(Batch(8, (Change("p/record", encode(mine), 7),), snapshot=True), "p/")
+    assert (view.record, view.alive) == (mine, {})
+    view.apply(Batch(9, (), snapshot=True), "p/")
+    assert view.record is None
