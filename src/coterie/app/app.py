@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, cast, overload
@@ -37,6 +36,7 @@ from ..resilience import (
 )
 from ..services import Admission, ClientSpec, ErrorRegistry, ServiceSpec, admission_of, describe, make_client
 from ..state import StrongMap, Transaction, Transactional
+from .checks import checked_function, checked_name, checked_service
 from .trials import Promise, Workload, promise, workload
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ F = TypeVar("F", bound=Callable[[], object])
 D = TypeVar("D", bound=Callable[[Lease], Awaitable[object]])
 L = TypeVar("L", bound=Listener)
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
-
 
 class App:
     """One program: what it declares, without a trace of where it runs.
@@ -72,7 +70,7 @@ class App:
         limit: int | AdaptiveLimitConfig | None = None,
         queue: QueueConfig | None = None,
     ) -> None:
-        self.name: str = _checked_name("an app", name)
+        self.name: str = checked_name("an app", name)
         self.services: dict[str, ServiceSpec] = {}
         self.clients: dict[str, ServiceSpec] = {}
         """Services that are called, whether or not this app hosts them."""
@@ -106,7 +104,7 @@ class App:
         `durability` is the least that the engine must guarantee for its writes; a node does not start
         on an engine that gives less.
         """
-        _checked_name("a map", name)
+        checked_name("a map", name)
         if name in self.maps:
             raise InvalidConfiguration(f"the app {self.name!r} declares the map {name!r} twice")
         declared = self.maps[name] = StrongMap(name, tp, durability=durability)
@@ -149,11 +147,12 @@ class App:
         It is cancelled when the lease is lost or the node drains. When it returns, the node goes on leading
         and does not run it again; when it raises, another node may lead.
         """
-        _checked_name("a leader", name)
+        checked_name("a leader", name)
 
         def declare(function: D) -> D:
             if name in self.leaders:
                 raise InvalidConfiguration(f"the app {self.name!r} declares the leader {name!r} twice")
+            checked_function(f"the leader {name!r}", function, "lease")
             self.leaders[name] = LeaderDuty(name, function)
             return function
 
@@ -183,6 +182,7 @@ class App:
         self, schedule: Every | Cron, name: str | None, policy: JobPolicy
     ) -> Callable[[Callable[..., Awaitable[object]]], Job]:
         def declare(function: Callable[..., Awaitable[object]]) -> Job:
+            checked_function("what runs on a schedule", function)
             job = Job(name or str(getattr(function, "__name__", "")), function, schedule, policy)
             if job.name in self.jobs:
                 raise InvalidConfiguration(
@@ -230,7 +230,7 @@ class App:
         `when_unsure` says whether everything (`open`) or nothing (`closed`) is let through while the
         engine does not answer.
         """
-        _checked_name("a rate limit", name)
+        checked_name("a rate limit", name)
         if name in self.rate_limits:
             raise InvalidConfiguration(f"the app {self.name!r} declares the rate limit {name!r} twice")
         allowed = Rate(rate=rate, per=per, burst=max(1, round(rate)) if burst is None else burst)
@@ -269,7 +269,8 @@ class App:
 
         def declare(cls: type[S]) -> type[S]:
             spec = describe(cls, name, policy=policy, limit=limit, queue=queue)
-            _checked_name("a service", spec.name)
+            checked_name("a service", spec.name)
+            checked_service(cls)
             if spec.name in self.services:
                 raise InvalidConfiguration(f"the app {self.name!r} declares the service {spec.name!r} twice")
             self.services[spec.name] = spec
@@ -321,6 +322,7 @@ class App:
         self, function: Callable[Concatenate[Transaction, P], Awaitable[R]], /
     ) -> Transactional[P, R]:
         """Make a function of `(txn, ...)` a transaction over strong maps, called without the `txn`."""
+        checked_function("a transaction", function, "txn")
         declared = Transactional(function)
         self.transactions.append(declared)
         return declared
@@ -403,11 +405,3 @@ class App:
         from ..node import asgi  # the node imports this module
 
         return asgi(self, config=config)
-
-
-def _checked_name(what: str, name: str) -> str:
-    if type(name) is not str or not _NAME.fullmatch(name):
-        raise InvalidConfiguration(
-            f"the name of {what} must be a letter followed by up to 63 letters, digits, _ or -, not {name!r}"
-        )
-    return name

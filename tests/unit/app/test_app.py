@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from coterie import App
+from coterie import App, Transaction
 from coterie.app import load_app
 from coterie.errors import InvalidConfiguration
 
@@ -47,6 +49,59 @@ def test_a_client_of_a_service_shares_its_declaration() -> None:
     client = app.client(Greeter)
     assert app.clients["Greeter"] is app.services["Greeter"]
     assert client.greet.__name__ == "greet"
+
+
+class Opened:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    async def read(self) -> str:
+        return self.path
+
+
+class Unfinished(abc.ABC):
+    async def read(self) -> str:
+        return self._path()
+
+    @abc.abstractmethod
+    def _path(self) -> str: ...
+
+
+def test_a_service_that_no_node_can_make_is_refused() -> None:
+    with pytest.raises(
+        InvalidConfiguration, match=r"Opened is made without .*: missing a required arg.* 'path'"
+    ):
+        App("a").service(Opened)
+    with pytest.raises(InvalidConfiguration, match="Unfinished is abstract: it lacks _path"):
+        App("a").service(Unfinished)
+    for elsewhere in (Opened, Unfinished):
+        App("a").client(elsewhere)  # Others may run it, under this name.
+
+
+def test_what_runs_by_itself_must_be_async_and_take_what_it_gets() -> None:
+    app = App("a")
+
+    def plain(*_: Any) -> None: ...
+
+    async def bare() -> None: ...
+
+    declared = (
+        (app.leader("x"), "leader 'x'"),
+        (app.every(1), "schedule"),
+        (app.transactional, "transaction"),
+    )
+    for declare, what in declared:
+        with pytest.raises(InvalidConfiguration, match=f"{what}.* must be an `async def` function, not "):
+            declare(plain)  # type: ignore[operator]
+    for declare, first in ((app.leader("x"), "lease"), (app.transactional, "txn")):
+        with pytest.raises(InvalidConfiguration, match=rf"must take its {first} .*async def bare\({first}, "):
+            declare(bare)  # type: ignore[operator]
+
+    @app.every(1, name="sweep")
+    @app.transactional
+    async def sweep(txn: Transaction) -> None: ...
+
+    assert list(app.jobs) == ["sweep"]
 
 
 def test_values_that_cannot_be_stored_are_refused_at_once() -> None:
