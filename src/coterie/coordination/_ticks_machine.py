@@ -162,7 +162,8 @@ def decide(
         return Decided(_record(ticks[-1], runs), None)
     tick = wanted[0]
     if alive and policy.overlap != "allow":
-        if policy.overlap == "queue":
+        # Ticks that nobody was there for did not come while the run of another was under way.
+        if policy.overlap == "queue" or (policy.missed == "all" and tick in late):
             if not missed:
                 return Wait(schedule.next_after(now))  # Until the run under way has ended.
             return Decided(_record(missed[-1], runs), None)

@@ -81,11 +81,15 @@ def test_a_tick_in_time_is_run_after_those_that_were_missed(missed: str) -> None
     ]
 
 
-def test_all_missed_ticks_are_run_one_after_the_other() -> None:
+@pytest.mark.parametrize("overlap", ["skip", "queue"])
+def test_all_missed_ticks_are_run_one_after_the_other(overlap: str) -> None:
     record, ran = Record(tick=101.0), []
-    while isinstance(decided := step(record, 142.0, missed="all"), Decided):
+    while isinstance(decided := step(record, 142.0, missed="all", overlap=overlap), Decided):
         assert decided.run
         ran.append(decided.run.tick)
+        if decided.run.tick < 130:
+            during = step(decided.record, 142.0, (decided.run.tick,), missed="all", overlap=overlap)
+            assert isinstance(during, Wait), "what was missed did not overlap with it"
         after = finished(decided.record, decided.run, 142.0, None)
         assert after
         record = after
