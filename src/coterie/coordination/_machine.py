@@ -31,6 +31,7 @@ __all__ = [
     "Place",
     "Tenure",
     "Ticket",
+    "backoff_s",
     "holders",
     "read_batch",
     "read_place",
@@ -155,3 +156,11 @@ class Tenure:
     def next_renewal_s(self, now: float) -> float:
         """Return how long to wait before the next renewal: a third of the lease after the last one."""
         return max(0.0, self.renewed_at + self.ttl_s / 3 - now)
+
+
+def backoff_s(failures: int, *, first_s: float, longest_s: float) -> float:
+    """Return the longest pause after so many failures in a row: it doubles each time, up to `longest_s`.
+
+    `failures` may grow for as long as an outage lasts, and 2 to the power of it beyond any float.
+    """
+    return min(longest_s, first_s * 2.0 ** min(failures, 60))

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import CoterieError, LeaseLost
 from ..ports.entropy import Entropy
+from ._machine import backoff_s
 from .election import Election
 from .lease import Lease
 
@@ -69,5 +70,5 @@ class Duties:
             except Exception:  # noqa: BLE001 - it is the program's own, and the node goes on
                 _log.exception("leading %r failed; another node may do better", duty.name)
             failures += 1
-            ceiling = min(_LONGEST_BACKOFF_S, 0.05 * 2.0**failures)
-            await asyncio.sleep(ceiling * (0.5 + 0.5 * self._entropy.random()))
+            pause_s = backoff_s(failures, first_s=0.05, longest_s=_LONGEST_BACKOFF_S)
+            await asyncio.sleep(pause_s * (0.5 + 0.5 * self._entropy.random()))

@@ -25,7 +25,7 @@ from ..errors import (
 from ..ports.clock import Clock
 from ..ports.entropy import Entropy
 from ..ports.store import ABSENT, Check, Commit, Put, Store
-from ._machine import Behind, Held, Mode, Place, Ticket, read_batch, read_place, turn
+from ._machine import Behind, Held, Mode, Place, Ticket, backoff_s, read_batch, read_place, turn
 from ._names import quoted
 from .lease import Lease
 from .session import CoordinationConfig, Session, Sessions
@@ -240,7 +240,8 @@ class Queues:
                     except Unavailable as error:
                         failures += 1
                         _log.warning("waiting for %s, but the store does not answer: %s", spec, error)
-                        await asyncio.sleep(min(1.0, 0.02 * 2.0**failures) * self._entropy.random())
+                        pause_s = backoff_s(failures, first_s=0.02, longest_s=1.0)
+                        await asyncio.sleep(pause_s * self._entropy.random())
         except TimeoutError:
             if session.ended:
                 return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coterie.coordination import Lease, duties
 from coterie.coordination._machine import (
     Behind,
     Gone,
@@ -15,11 +18,14 @@ from coterie.coordination._machine import (
     Place,
     Tenure,
     Ticket,
+    backoff_s,
     holders,
     read_place,
     turn,
 )
-from coterie.errors import CorruptData
+from coterie.coordination.duties import Duties, LeaderDuty
+from coterie.engines.system import SystemEntropy
+from coterie.errors import CorruptData, Unavailable
 
 
 def queue(*modes: str, places: int = 1) -> list[Place]:
@@ -103,3 +109,36 @@ def test_a_node_stops_believing_before_the_engine_can_end_the_lease() -> None:
     assert tenure.next_renewal_s(105.0) == 0
     tenure.renewed_at = 102.0
     assert tenure.believes(104.7)
+
+
+def test_a_pause_after_failures_doubles_and_is_bounded_however_long_an_outage_lasts() -> None:
+    pauses = [backoff_s(failures, first_s=0.05, longest_s=10.0) for failures in (0, 1, 2, 7, 8, 5000)]
+    assert pauses == [0.05, 0.1, 0.2, 6.4, 10.0, 10.0]
+
+
+async def test_a_leader_that_has_failed_a_thousand_times_is_still_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tries, enough, sleep = 0, asyncio.Event(), asyncio.sleep
+
+    class Down:
+        def __init__(self, _name: str) -> None: ...
+
+        async def __aenter__(self) -> None:
+            nonlocal tries
+            tries += 1
+            if tries == 1100:
+                enough.set()
+            raise Unavailable("no store")
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+    async def lead(_lease: Lease) -> None: ...
+
+    monkeypatch.setattr(duties, "Election", Down)
+    monkeypatch.setattr(duties.asyncio, "sleep", lambda _seconds: sleep(0))
+    campaign = Duties(SystemEntropy())
+    campaign.start([LeaderDuty("boss", lead)])
+    async with asyncio.timeout(30):
+        await enough.wait()
+    await campaign.stop()
