@@ -198,7 +198,10 @@ class Settings(Generic[M]):
     async def history(self) -> list[SettingsVersion[M]]:
         """Return the versions that are kept and still valid, the newest first."""
         here = bound()
-        page = await here.store.scan(self._past_prefix(here), limit=self._keep + 1)
+        newest = self._number(await here.store.get(self._key(here)))
+        # Where more were kept once, older ones may still be there.
+        after = self._past(here, max(0, newest - self._keep))
+        page = await here.store.scan(self._past_prefix(here), after=after, limit=self._keep + 1)
         found = []
         for entry in reversed(page.entries):
             try:
@@ -226,10 +229,7 @@ class Settings(Generic[M]):
         """Return a stored version; raise `InvalidArgument` when it is not valid here."""
         if value is None:
             return SettingsVersion(0, self.default)
-        try:
-            record = _decode(value)
-        except msgspec.DecodeError as error:
-            raise InvalidArgument(f"the configuration {self.name!r} is not readable: {error}") from error
+        record = self._record(value)
         value_read = self._checked(self._codec.decode(record.value))
         return SettingsVersion(record.number, value_read, record.node, record.at, record.note)
 
@@ -239,7 +239,7 @@ class Settings(Generic[M]):
         here = bound()
         for attempt in range(_ATTEMPTS):
             entry = await here.store.get(self._key(here))
-            newest = 0 if entry is None else _decode(entry.value).number
+            newest = self._number(entry)
             if expect is not None and newest != expect:
                 raise Conflict(f"{self.name} is at version {newest}, not {expect}", hint="read it again")
             encoded = self._codec.encode(self._codec.validate(change(entry)))
@@ -265,6 +265,15 @@ class Settings(Generic[M]):
             self._feed().accept(data)  # So that who sets it finds it set.
             return version
         raise Conflict(f"{self.name} changed during each of {_ATTEMPTS} attempts to set it")
+
+    def _number(self, entry: Entry | None) -> int:
+        return 0 if entry is None else self._record(entry.value).number
+
+    def _record(self, value: bytes) -> _Record:
+        try:
+            return _decode(value)
+        except msgspec.DecodeError as error:
+            raise InvalidArgument(f"the configuration {self.name!r} is not readable: {error}") from error
 
     def _checked(self, value: M) -> M:
         if self._validate is not None:

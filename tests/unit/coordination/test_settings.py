@@ -80,6 +80,25 @@ async def test_history_rollback_and_races() -> None:
         assert (await limits.get()).value == Limits(18, 28)
 
 
+async def test_the_history_has_the_newest_also_where_more_were_kept_once() -> None:
+    app, limits = an_app()
+    async with Cluster(app, nodes=1):
+        for rate in range(1, 7):
+            await limits.set(Limits(rate, 50))
+        fewer = Settings(Limits, keep=2)
+        assert [each.number for each in await fewer.history()] == [6, 5]
+
+
+async def test_what_is_no_configuration_is_an_error_of_ours() -> None:
+    app, limits = an_app()
+    async with Cluster(app, nodes=1):
+        store = current().bindings[Coordination].store
+        await store.commit(Commit((Put("configured/config/Limits/newest", b"\xc1"),)))
+        for call in (limits.get(), limits.history(), limits.set(Limits())):
+            with pytest.raises(InvalidArgument, match="is not readable"):
+                await call
+
+
 async def test_a_watch_tells_what_the_node_goes_by() -> None:
     app, limits = an_app()
     seen: list[int] = []
