@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from ..errors import CoterieError
+from ..errors import CoterieError, Outcome, Unavailable
 from .plan import Fault
 from .systems.system import Victim
 
@@ -131,6 +131,8 @@ class Nemesis:
         await victim.cut(primary, "alone")
         await self._sleep(fault.duration_s)
         await victim.kill(primary)
-        replica = next(one for one in range(victim.size) if one != primary and victim.running(one))
-        await victim.promote(replica)
+        replicas = [one for one in range(victim.size) if one != primary and victim.running(one)]
+        if not replicas:
+            raise Unavailable("no replica runs that could be promoted", outcome=Outcome.NOT_APPLIED)
+        await victim.promote(replicas[0])
         await victim.heal()

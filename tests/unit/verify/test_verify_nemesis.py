@@ -57,6 +57,14 @@ async def test_trouble_is_noted_and_the_next_fault_comes() -> None:
     assert [done.trouble for done in nemesis.done] == ["pause did not work", ""]
 
 
+async def test_a_failover_without_a_replica_is_trouble_and_not_the_end_of_the_run() -> None:
+    members = Members()
+    members.stopped.update({0, 2})
+    nemesis = await done_to(members, fault("failover"), fault("kill"))
+    assert members.noted == ["cut alone 1", "kill 1", "kill 1", "start 1"]
+    assert [done.trouble for done in nemesis.done] == ["no replica runs that could be promoted", ""]
+
+
 async def test_what_is_under_way_is_undone_when_the_time_is_over() -> None:
     members = Members()
     nemesis = Nemesis(

@@ -75,7 +75,7 @@ class Members:
         self.noted: list[str] = []
         self._leader = leader
         self._failing = set(failing)
-        self._stopped: set[int] = set()
+        self.stopped: set[int] = set()
 
     def _note(self, what: str, member: object = "") -> None:
         self.noted.append(f"{what} {member}".strip())
@@ -88,17 +88,17 @@ class Members:
         return self._leader
 
     def running(self, member: int) -> bool:
-        return member not in self._stopped
+        return member not in self.stopped
 
     async def kill(self, member: int) -> None:
-        self._stopped.add(member)
+        self.stopped.add(member)
         self._note("kill", member)
 
     async def stop(self, member: int) -> None:
         self._note("stop", member)
 
     async def start(self, member: int) -> None:
-        self._stopped.discard(member)
+        self.stopped.discard(member)
         self._note("start", member)
 
     async def pause(self, member: int) -> None:
