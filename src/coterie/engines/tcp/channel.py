@@ -21,6 +21,7 @@ from ...errors import (
 )
 from ...ports.entropy import Entropy
 from ..common.calls import failure_of, refusal_of
+from ..common.timers import Deadlines
 from ._handshake import CallerHandshake
 from .config import Address, WireConfig
 from .connection import Connection, tls_error, too_large
@@ -38,7 +39,6 @@ from .messages import (
     Reply,
     Request,
 )
-from .timers import Deadlines
 
 __all__ = ["TcpChannel"]
 

@@ -22,6 +22,8 @@ from ...errors import (
 from ...ports.wire import Handlers
 from ...ports.wire import Request as PortRequest
 from ..common.calls import CANCELLED, brief, failed, failure_to_send
+from ..common.steps import Steps
+from ..common.timers import Deadlines
 from ._handshake import ListenerHandshake
 from .config import Address, WireConfig
 from .connection import Connection, too_large
@@ -39,8 +41,6 @@ from .messages import (
     Request,
     pack_reply,
 )
-from .steps import Steps
-from .timers import Deadlines
 
 __all__ = ["TcpListener"]
 

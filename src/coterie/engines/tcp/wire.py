@@ -11,10 +11,10 @@ from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
 from ...ports.guarantees import Scope
 from ...ports.wire import Handlers, WireGuarantees
+from ..common.steps import Steps
 from .channel import TcpChannel
 from .config import Address, WireConfig
 from .listener import AcceptedConnection, TcpListener
-from .steps import Steps
 
 __all__ = ["TcpWire"]
 

@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 
 from coterie.codec.frames import PREFIX, FrameSplitter
+from coterie.engines.common.steps import Steps
 from coterie.engines.system import SystemEntropy
 from coterie.engines.tcp import TcpWire, WireConfig
 from coterie.engines.tcp.listener import AcceptedConnection, TcpListener
 from coterie.engines.tcp.messages import MAGIC, VERSION, Hello, Reply, Request, decode, encode
-from coterie.engines.tcp.steps import Steps
 from coterie.ports.wire import Handlers
 from coterie.ports.wire import Request as PortRequest
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coterie.engines.tcp.steps import Steps
+from coterie.engines.common.steps import Steps
 
 Start = Callable[[Coroutine[Any, Any, Any]], Any]
 VARIABLE: ContextVar[str] = ContextVar("variable", default="outside")

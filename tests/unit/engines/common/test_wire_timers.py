@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coterie.engines.tcp.timers import TICK_S, Deadlines
+from coterie.engines.common.timers import TICK_S, Deadlines
 
 
 class TurnedLoop:
