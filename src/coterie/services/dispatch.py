@@ -187,9 +187,9 @@ class Dispatcher:
         except TimeoutError as error:
             failed = error
             if not scope.expired():
+                self._count(statistics, error)
                 raise
-            self._count(statistics, error)
-            raise DeadlineExceeded(f"{method.target} took longer than {timeout_s:g} s") from error
+            raise self._late(hosted, timeout_s) from error
         except Exception as error:
             failed = error
             judge_outcome(error, self._errors)
@@ -224,9 +224,9 @@ class Dispatcher:
                     yield item
         except TimeoutError as error:
             if not scope.expired():
+                self._count(statistics, error)
                 raise
-            self._count(statistics, error)
-            raise DeadlineExceeded(f"{method.target} took longer than {timeout_s:g} s") from error
+            raise self._late(hosted, timeout_s) from error
         except Exception as error:
             judge_outcome(error, self._errors)
             self._count(statistics, error)
@@ -349,6 +349,12 @@ class Dispatcher:
         near = difflib.get_close_matches(target, public, n=1, cutoff=0.5)
         hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(sorted(public)) or 'none'}"
         return NotFound(f"the node {self._node!r} has no method {target!r}", hint=hint)
+
+    def _late(self, hosted: _Hosted, timeout_s: float) -> DeadlineExceeded:
+        """Return the error of a call whose time is over, and count it."""
+        error = DeadlineExceeded(f"{hosted.spec.target} took longer than {timeout_s:g} s")
+        self._count(hosted.statistics, error)
+        return error
 
     def _count(self, statistics: MethodStatistics, error: BaseException) -> None:
         found = self._errors.find(error)
