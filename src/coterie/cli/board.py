@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import Any
 
-from .output import console, echo, json_line
+from .output import console, echo, json_line, on_terminal
 from .supervisor import Child
 
 __all__ = ["Board"]
@@ -24,7 +23,7 @@ class Board:
         if as_json:
             return
         echo(title)
-        if sys.stdout.isatty():
+        if on_terminal():
             from rich.live import Live
 
             self._live = Live(self._table(running=True), console=console(), refresh_per_second=8)

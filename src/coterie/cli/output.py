@@ -27,18 +27,27 @@ __all__ = [
     "fail",
     "forget_reader",
     "json_line",
+    "on_terminal",
     "print_json",
     "print_line",
     "print_table",
     "usage_error",
 ]
 
+_FOLDABLE = 4
+"""Tables of more columns are unreadable when their cells are folded."""
+
+
+def on_terminal() -> bool:
+    """Return whether a person looks, and wants more than plain text (no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
 
 def console() -> Console:
     """Return a rich console on standard output."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, force_terminal=on_terminal())
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -83,20 +92,36 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[tuple[str, str] 
     """Print a table. A cell is its text, or the text and its style.
 
     Without a terminal nothing is cut off or wrapped: whoever reads a file or a pipe wants all of it.
+    A table of many columns that a terminal is too narrow for is printed as a block of lines a row.
     """
     cells = [[(cell, "") if isinstance(cell, str) else cell for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        _print_plain([list(columns), *([text for text, _ in row] for row in cells)])
+    if not on_terminal():
+        _print_plain([list(columns), *_texts(cells)])
         return
     from rich import box
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
+    screen = console()
+    widths = [max(map(cell_len, column)) for column in zip(columns, *_texts(cells), strict=True)]
+    if len(columns) > _FOLDABLE and sum(widths) + 3 * len(widths) > screen.width:
+        indent = max(map(len, columns))
+        for row in cells:
+            for name, (text, style) in zip(columns, row, strict=True):
+                if text:
+                    screen.print(Text.assemble((f"{name:{indent}}  ", "dim"), (text, style)))
+            screen.print()
+        return
     table = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
     for row in cells:
         # As Text, since in a plain string rich would take [brackets] for its markup.
         table.add_row(*(Text(text, style=style, overflow="fold") for text, style in row))
-    console().print(table)
+    screen.print(table)
+
+
+def _texts(cells: list[list[tuple[str, str]]]) -> list[list[str]]:
+    return [[text for text, _ in row] for row in cells]
 
 
 def _print_plain(lines: list[list[str]]) -> None:
@@ -129,7 +154,7 @@ def usage_error(error: click.ClickException) -> InvalidArgument:
     """Return what click finds wrong with a command as an error that looks like all others."""
     context = error.ctx if isinstance(error, click.UsageError) else None
     path = context.command_path if context is not None else "coterie"
-    message = error.format_message().rstrip(".")
+    message = " ".join(error.format_message().split()).rstrip(".")
     if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name == "target":
         return InvalidArgument(
             "which program? TARGET is missing",

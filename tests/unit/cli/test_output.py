@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -23,6 +24,11 @@ from coterie.cli.output import fail, print_table
 from coterie.errors import NotFound
 print_table(("key", "value"), [("[red]a[/]", ("yes", "green")), ("b" * 300, "c")])
 fail(NotFound("gone", hint="look elsewhere"), as_json=False)
+"""
+WIDE = """
+from coterie.cli.output import print_table
+columns = ("name", "place", "third", "fourth", "last")
+print_table(columns, [("alpha", "x" * 60, "", "", "[z]"), ("beta", "", ("w", "green"), "", "")])
 """
 
 
@@ -65,7 +71,25 @@ def test_a_terminal_gets_colours_and_a_table_that_fits() -> None:
 def test_no_color_is_respected_on_a_terminal(value: str) -> None:
     shown = on_a_terminal((sys.executable, "-c", SCRIPT), NO_COLOR=value)
     assert "error: gone" in shown
-    assert "\x1b[3" not in shown
+    assert "b" * 300 + "  c" in shown
+    assert "\x1b" not in shown
+
+
+def test_a_row_of_many_columns_becomes_a_block_where_a_terminal_is_narrow() -> None:
+    shown = on_a_terminal((sys.executable, "-c", WIDE))
+    lines = re.sub("\x1b\\[[0-9;]*m", "", shown).splitlines()
+    assert lines == [
+        "name    alpha",
+        "place   " + "x" * 60,
+        "last    [z]",
+        "",
+        "name    beta",
+        "third   w",
+        "",
+    ]
+    assert "\x1b[32mw" in shown
+    wide = on_a_terminal((sys.executable, "-c", WIDE), COLUMNS="120")
+    assert "─" in wide
 
 
 def test_without_a_terminal_there_are_no_escapes_at_all() -> None:
