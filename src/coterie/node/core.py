@@ -76,6 +76,7 @@ class Core:
         self.duties: Duties | None = None
         """What a node does without being asked; none for a mere caller."""
         self._given = ports
+        self._forgetting: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
         """Open the ports and see the cluster. Closes again what it opened when it fails."""
@@ -224,7 +225,8 @@ class Core:
     def _forget_channels(self) -> None:
         keep = [member.address for member in self.membership.view.members.values()]
         task = asyncio.create_task(self.channels.retain(keep))
-        self._forgetting = task  # The loop itself holds tasks only weakly.
+        self._forgetting.add(task)  # The loop itself holds tasks only weakly.
+        task.add_done_callback(self._forgetting.discard)
 
 
 class Directory:

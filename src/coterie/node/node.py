@@ -232,19 +232,24 @@ class Node:
         self._closed = True
         if self._detector is not None:
             self._detector.leave()
-        if self.id:
-            try:
-                async with asyncio.timeout(5):
-                    if self._core.duties is not None:
-                        await self._core.duties.stop()
-                    if self._core.ledger is not None:
-                        await self._core.ledger.release()
-                    if self._core.coordination is not None:
-                        await self._core.coordination.release()
-                    await self._core.membership.leave()
-            except (CoterieError, TimeoutError):
-                pass  # The lease ends by itself.
-        await self._core.close()
+        try:
+            if self.id:
+                await self._leave()
+        finally:  # Whatever the engine does, and also when nobody waits any longer.
+            await self._core.close()
+
+    async def _leave(self) -> None:
+        """Give back what the node holds, so that nobody has to wait for leases to end."""
+        core = self._core
+        with suppress(CoterieError, TimeoutError):  # They end by themselves.
+            async with asyncio.timeout(5):
+                if core.duties is not None:
+                    await core.duties.stop()
+                if core.ledger is not None:
+                    await core.ledger.release()
+                if core.coordination is not None:
+                    await core.coordination.release()
+                await core.membership.leave()
 
     async def crash(self) -> None:
         """Stop as `kill -9` would, as far as that can be done within a process: nothing is said to anyone."""

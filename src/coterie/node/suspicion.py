@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import Collection
 from contextlib import suppress
 
-import msgspec
-
 from ..detection import DetectionConfig, Detector, Known, State
 from ..errors import CoterieError
 from ..membership import Member, MemberState
@@ -108,6 +106,6 @@ class Advice:
         body = method.arguments.encode(method.arguments.type())
         channel = core.channels.get(asked.address)
         reply = await channel.request(method.target, body, timeout_s=self._period_s / 2)
-        suspects: list[str] = msgspec.msgpack.decode(reply, type=list[str])
+        suspects: list[str] = method.result.decode(reply)
         self._silent = ""
         core.directory.suspect(frozenset(suspects))

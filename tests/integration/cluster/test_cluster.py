@@ -181,6 +181,45 @@ async def test_what_does_not_end_in_time_is_counted(world: World, cluster: Clust
     assert sum(isinstance(result, CoterieError) for result in results) == under_way
 
 
+class Stubborn:
+    """A store that, when a node leaves, fails as no engine should, or gives no answer."""
+
+    def __init__(self, store: Any, how: str) -> None:
+        self.store = store
+        self.how = how
+        self.asked = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
+
+    async def revoke(self, _lease: int) -> None:
+        self.asked.set()
+        if self.how == "fails":
+            raise RuntimeError("a bug of the engine")
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_a_node_that_cannot_leave_still_releases_everything(
+    world: World, cluster: Cluster, how: str
+) -> None:
+    ports = await world.ports(cluster, "stubborn")
+    store = Stubborn(ports.store, how)
+    config = NodeConfig(name="stubborn", listen="memory:0", http="off")
+    node = Node(world.app, config, ports=replace(ports, store=store))
+    await asyncio.create_task(node.start())
+    address, before = node.wire_address, len(world.entered)
+    closing = asyncio.create_task(node.close())
+    await store.asked.wait()
+    if how == "hangs":
+        closing.cancel()  # By who does not want to wait for the store.
+    with pytest.raises(RuntimeError if how == "fails" else asyncio.CancelledError):
+        await closing
+    assert world.entered[before:] == ["out"]
+    with pytest.raises(Unavailable, match="nobody listens"):
+        await ports.wire.connect(address).request("Where.here", b"\x90", timeout_s=1)
+
+
 async def test_a_name_is_taken_once(world: World, cluster: Cluster) -> None:
     ports = await world.ports(cluster, "double")
     config = NodeConfig(name="world-2", listen="memory:0", http="off")
