@@ -225,8 +225,11 @@ class Applier:
         puts, deletes = commit.puts, commit.deletes
         if commit.fences:
             self._check_fences(commit.fences)
+        versions = self._versions
         for check in commit.checks:
-            version = self._version(check.key)
+            version = versions.get(check.key)
+            if version is None:
+                version = self._version(check.key)
             if version != check.version:
                 raise Conflict(f"{check.key!r} is at version {version}, not {check.version}")
         for put in puts:
@@ -234,8 +237,9 @@ class Applier:
                 self._live(put.lease)
         revision = self._revision + 1
         for put in puts:
-            self._puts += (put.key, put.value, revision, put.lease)
-            self._versions[put.key] = revision
+            key = put.key
+            self._puts += (key, put.value, revision, put.lease)
+            versions[key] = revision
         gone = [key for key in deletes if self._delete(key)] if deletes else ()
         for fence in commit.fences:
             self._execute(_FENCE, (fence.name, fence.token))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ...errors import InvalidArgument, LeaseLost
@@ -12,6 +13,7 @@ from ...ports.store import (
     Change,
     Commit,
     Entry,
+    Fence,
     Page,
     StoreGuarantees,
     validate_commit,
@@ -83,7 +85,16 @@ class SqliteStore:
 
     async def commit(self, commit: Commit) -> int:
         validate_commit(commit, self._guarantees)
-        _validate_numbers(commit)
+        # What the file cannot hold would fail the transactions of others, or the connection to the writer.
+        for check in commit.checks:
+            version = check.version  # Looked at here: a call for each would be felt.
+            if type(version) is not int or not -_BEYOND <= version < _BEYOND:
+                raise InvalidArgument(f"a version is an int of 64 bits, not {version!r}")
+        for put in commit.puts:
+            if put.lease and not _is_number(put.lease):
+                raise InvalidArgument(f"a lease is an id that grant returned, not {put.lease!r}")
+        if commit.fences:
+            _validate_tokens(commit.fences)
         if self._closed:
             raise closed_error("store")
         return await self._engine.ask(DoCommit(commit))
@@ -152,16 +163,8 @@ def _is_number(value: object) -> bool:
     return type(value) is int and -_BEYOND <= value < _BEYOND
 
 
-def _validate_numbers(commit: Commit) -> None:
-    """Raise `InvalidArgument` for what would fail the transactions of others, or the connection."""
-    for put in commit.puts:
-        if put.lease and not _is_number(put.lease):
-            raise InvalidArgument(f"a lease is an id that grant returned, not {put.lease!r}")
-    for check in commit.checks:
-        version = check.version  # Looked at here: a call for each would be felt.
-        if type(version) is not int or not -_BEYOND <= version < _BEYOND:
-            raise InvalidArgument(f"a version is an int of 64 bits, not {check.version!r}")
-    for fence in commit.fences:
+def _validate_tokens(fences: Sequence[Fence]) -> None:
+    for fence in fences:
         if not _is_number(fence.token):
             raise InvalidArgument(f"a fencing token is an int of 64 bits, not {fence.token!r}")
 
