@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import shlex
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -157,6 +158,9 @@ class Up:
         url = config.store or config.engine_url(self._app.name)
         await _check_engine(self._app, url, len(children))
         title = f"{len(children)} nodes of {self._app.name} on {mask_url(url)}"
+        if urls:
+            named = (f"{OPTIONS[name].environment}={shlex.quote(url)}" for name, url in urls.items())
+            title += f"\nfor other commands: export {' '.join(named)}"
         board = Board(title, children, as_json=self._as_json)
         try:
             supervisor = Supervisor(children, restart=self._restart, show=board.show, note=board.note)

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +64,27 @@ class Coterie:
 
     def wait_until(self, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """Return the next event of which the condition holds."""
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
-            line = self._queue.get(timeout=max(0.01, deadline - time.monotonic()))
-            if line is None:
-                raise AssertionError(f"it ended before that; it printed {self.lines} and {self.stderr}")
-            self.lines.append(line)
+        for line in self._coming():
             with contextlib.suppress(ValueError):
                 event = json.loads(line)
                 if isinstance(event, dict):
                     self.events.append(event)
                     if condition(event):
                         return event
+        raise AssertionError("lines come until it fails")
+
+    def wait_line(self, beginning: str) -> str:
+        """Return the next line that begins so, without the end of the line."""
+        return next(line for line in self._coming() if line.startswith(beginning)).rstrip("\n")
+
+    def _coming(self) -> Iterator[str]:
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            line = self._queue.get(timeout=max(0.01, deadline - time.monotonic()))
+            if line is None:
+                raise AssertionError(f"it ended before that; it printed {self.lines} and {self.stderr}")
+            self.lines.append(line)
+            yield line
 
     def signal(self, number: int) -> None:
         self.process.send_signal(number)

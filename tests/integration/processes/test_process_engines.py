@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from collections.abc import Callable
@@ -76,6 +77,20 @@ def test_redis_may_be_valkey_and_takes_one_member(start: Start, tmp_path: Path) 
     told = command("up", str(SAMPLE), "--engine", "redis", "--members", "3", folder=tmp_path)
     assert told.returncode == 2
     assert "runs with one member" in told.stderr
+
+
+def test_it_tells_how_other_commands_find_the_engine(start: Start, tmp_path: Path) -> None:
+    up = start("up", str(SAMPLE), "--nodes", "1", "--http", "off", "--engine", "redis")
+    prefix = "for other commands: export "
+    told = shlex.split(up.wait_line(prefix).removeprefix(prefix))
+    up.wait_line("sample-1 (pid ")  # It starts.
+    up.wait_line("sample-1 (pid ")  # It is ready.
+    found = dict(setting.split("=", 1) for setting in told)
+    assert list(found) == ["COTERIE_ENGINE"]
+    called = command("call", str(SAMPLE), "Work.count", '{"key": "k"}', environment=found, folder=tmp_path)
+    assert (called.returncode, called.stdout) == (0, "1\n"), called.stderr
+    up.signal(signal.SIGTERM)
+    assert up.wait() == 0
 
 
 @pytest.mark.parametrize(
