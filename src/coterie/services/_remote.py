@@ -180,7 +180,8 @@ class Remote:
         """Return where a hedge goes, if there is another endpoint and the budget allows it."""
         now = self._time()
         other = plan.router.choose((peer.address,), now=now, chance=self._entropy.random())
-        if other is None or not plan.budget.spend(now):
+        if other is not None and not plan.budget.spend(now):
+            plan.router.unused(other, now, 0.0)
             return None
         return other
 
@@ -301,12 +302,14 @@ class Remote:
             chosen: list[Peer] = []
             while len(chosen) < count:
                 tried = [peer.address for peer in chosen]
-                peer = router.choose(tried, now=now, chance=self._entropy.random(), key=call.key)
-                if peer is None:
+                found = router.choose(tried, now=now, chance=self._entropy.random(), key=call.key)
+                if found is None:
                     break
-                chosen.append(peer)
+                chosen.append(found)
             if len(chosen) == count:
                 return chosen
+            for peer in chosen:
+                router.unused(peer, now, 0.0)
             if now >= call.until:
                 raise Unavailable(
                     f"{len(chosen)} nodes offer {self._service}, and {count} are to be asked",

@@ -168,8 +168,20 @@ class Router:
         """Count a call that was given up: all that is known is that it would have taken longer."""
         if took_s > peer.load.latency.seconds:
             self._loads.measured(peer.load, now, took_s, failed=False)
+        self.unused(peer, now, took_s)
+
+    def unused(self, peer: Peer, now: float, took_s: float) -> None:
+        """Take back a call of which nothing is known: it was not made, or only waited for."""
         if peer.breaker is not None:
             peer.breaker.forget(now, took_s=took_s)
+
+    def streamed(self, peer: Peer, now: float, took_s: float) -> None:
+        """Count a stream whose first item has come: the endpoint works.
+
+        How long that took says nothing of how quick it is: there may have been no item before.
+        """
+        if peer.breaker is not None:
+            self._record(peer, peer.breaker, now, min(took_s, self._slow_s), failed=False)
 
     def refused(self, peer: Peer, now: float, took_s: float) -> None:
         """Count a call that the endpoint turned away because it has too much to do.

@@ -216,17 +216,21 @@ class ServiceBinding:
             peer = await remote.find(pending)
             channel, began = self._channels.get(peer.address), self._time()
             timeout_s = None if here.deadline is None else here.deadline - began
-            started = False
+            started = counted = False
             replies: Any = channel.stream(method.target, body, timeout_s=timeout_s, metadata=pending.metadata)
             peer.load.pending += 1
             try:
                 async with aclosing(replies):
                     async for reply in replies:
-                        started = True
+                        if not started:
+                            started = counted = True
+                            now = self._time()
+                            plan.router.streamed(peer, now, now - began)
                         yield method.decode_result(reply)
             except Failure as failure:
                 raise self._errors.from_failure(failure) from None
             except Unavailable as error:
+                counted = True
                 remote.note_failure(plan, peer, error, began, FAIR_S)
                 if started:
                     raise
@@ -235,6 +239,9 @@ class ServiceBinding:
                 return
             finally:
                 peer.load.pending -= 1
+                if not counted:  # It ended before the first item came, as it may at any endpoint.
+                    now = self._time()
+                    plan.router.unused(peer, now, now - began)
 
     async def _call_here(self, plan: MethodPlan, arguments: Any, here: Call, deadline: float) -> Any:
         method = plan.method

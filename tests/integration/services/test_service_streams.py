@@ -11,6 +11,7 @@ import pytest
 from service_place import PLACES, Place, eventually, open_place
 
 from coterie.errors import DeadlineExceeded, InvalidArgument, Outcome, Unavailable
+from coterie.resilience import Breaker, BreakerState
 
 
 class Broken(Exception):
@@ -168,6 +169,37 @@ async def test_a_large_item_arrives_and_one_above_the_limit_does_not(far: Place)
         await anext(stream)
     assert caught.value.code == "too_large"
     assert [len(item) async for item in client.items([3])] == [3]
+
+
+def half_open(place: Place) -> Breaker:
+    """Return the breaker of the only endpoint, which has failed some time ago and may be tried again."""
+    binding = place.bindings[place.spec(Source)]
+    router = binding._plans["count"].router
+    router.update(place.directory.endpoints("Source"), 0.0)
+    breaker: Breaker = router.only.breaker
+    breaker._open(0.0, 0.001)
+    return breaker
+
+
+async def test_streams_that_work_close_the_breaker_of_their_endpoint(far: Place) -> None:
+    client = await far.serve(Source())
+    breaker = half_open(far)
+    for _ in range(2):
+        assert [item async for item in client.count(3)] == [0, 1, 2]
+    assert breaker.state is BreakerState.CLOSED
+
+
+async def test_streams_that_say_nothing_leave_their_endpoint_to_the_next(far: Place) -> None:
+    source = Source()
+    client = cast("Any", await far.serve(source))
+    breaker = half_open(far)
+    for closed in range(1, 5):
+        reading = asyncio.ensure_future(anext(client.wait([])))
+        await eventually(lambda: far.dispatchers["callee"].pending == 1)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        await eventually(lambda closed=closed: source.closed == closed)
+    assert breaker.would_admit(asyncio.get_running_loop().time())
 
 
 async def test_a_lost_connection_ends_a_stream_as_unknown(far: Place) -> None:
