@@ -4,6 +4,7 @@
     OPEN       its time is over, the next call is a probe          -> HALF_OPEN
     HALF_OPEN  as many probes in a row succeed as are asked for    -> CLOSED
     HALF_OPEN  a probe fails, or is slow                           -> OPEN, for twice as long
+    HALF_OPEN  of its probes nothing was heard for the longest time -> HALF_OPEN, with new ones
 
 Source: Nygard, "Release It!" (2007); the sliding window and the ratio of slow calls after
 resilience4j's documentation.
@@ -137,7 +138,9 @@ class Breaker:
             return True
         if self.state is BreakerState.OPEN:
             return now >= self._opened_until
-        return self._probing < self._config.probes
+        # A probe that was lost on the way, for whatever reason, must not shut the endpoint out for good.
+        unheard = now >= self._probing_since + self._config.longest_open_s
+        return self._probing < self._config.probes or unheard
 
     def admit(self, now: float) -> bool:
         """Return whether a call may be made now."""
@@ -145,7 +148,7 @@ class Breaker:
             return True
         if not self.would_admit(now):
             return False
-        if self.state is BreakerState.OPEN:
+        if self.state is BreakerState.OPEN or self._probing >= self._config.probes:
             self.state = BreakerState.HALF_OPEN
             self._probing = self._succeeded = 0
             self._probing_since = now

@@ -55,6 +55,19 @@ def test_the_transcript() -> None:
         assert play(breaker, float(now), what) == state, line
 
 
+def test_probes_that_are_never_heard_of_do_not_shut_it_for_good() -> None:
+    breaker = Breaker(CONFIG)
+    for _ in range(4):
+        breaker.record(0.0, failed=True, took_s=0.0)
+    assert [breaker.admit(now) for now in (1.0, 1.5, 2.0, 3.9)] == [True, True, False, False]
+    assert [breaker.admit(now) for now in (4.0, 4.1, 4.2)] == [True, True, False]
+    assert (
+        breaker.record(4.3, failed=True, took_s=3.3) is None
+    )  # One of the first two: it is no probe any more.
+    assert breaker.record(4.4, failed=False, took_s=0.4) is None
+    assert breaker.record(4.5, failed=False, took_s=0.4) is BreakerState.CLOSED
+
+
 def test_a_call_from_before_is_no_probe() -> None:
     breaker = Breaker(CONFIG)
     for _ in range(4):
