@@ -1,7 +1,7 @@
 """Elections with one safeguard taken away by each of these, and the scenario that shows it.
 
 Some are those of locks: `two_at_once` does not wait for the former lease before it acts, `no_fence` lets
-everybody write, `tail_unchecked` lets newcomers jump the line, and `place_not_kept` sends who waits to its end.
+everybody write, `tail_unchecked` lets newcomers jump the line, `place_not_kept` sends who waits to its end.
 """
 
 from __future__ import annotations
