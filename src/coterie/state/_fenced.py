@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
-from ..errors import Conflict, Fenced
+from ..errors import Conflict, Fenced, Outcome, Unavailable
 from ..ports.store import ABSENT, Check, Commit, Fence, Store
 
 __all__ = ["Fencing", "Held", "commit_fenced", "demands"]
@@ -50,7 +50,11 @@ async def commit_fenced(store: Store, commit: Commit, fence: Fencing | None) -> 
         raise
     except Conflict as error:
         for check in checks:
-            entry = await store.get(check.key)
+            try:
+                entry = await store.get(check.key)
+            except Unavailable as unsure:
+                unsure.outcome = Outcome.NOT_APPLIED  # Only why it was refused is not known.
+                raise
             if (ABSENT if entry is None else entry.version) != check.version:
                 raise Fenced(
                     f"the lease with the token {check.version} is over: who writes does not hold it any more",

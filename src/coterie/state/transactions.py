@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from ..context import current
-from ..errors import Conflict, InvalidArgument, NotRunning
+from ..errors import Conflict, InvalidArgument, NotRunning, Outcome, Unavailable
 from ..ports.entropy import Entropy
 from ..ports.store import ABSENT, Check, Commit, Entry, Fence, Put, Store
 from ._fenced import Fencing, commit_fenced, demands
@@ -131,6 +131,9 @@ class Transaction:
             await self._store.commit(Commit((), (), self._checks()))
         except Conflict:
             return False
+        except Unavailable as unsure:
+            unsure.outcome = Outcome.NOT_APPLIED  # It would have written nothing.
+            raise
         return True
 
 

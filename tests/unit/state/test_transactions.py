@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -179,6 +180,45 @@ async def test_an_unknown_outcome_is_raised_and_not_retried(accounts: StrongMap[
         await add()
     assert len(commits) == 1
     assert await accounts.get("a") == 1
+
+
+async def test_what_was_certainly_refused_is_not_unknown_because_nobody_can_tell_why(
+    accounts: StrongMap[int], home: Any
+) -> None:
+    class Mute:
+        """A store that refuses what is demanded, and then says nothing more."""
+
+        async def get(self, _key: str) -> Entry | None:
+            if self.refused:
+                raise Unavailable("no answer", outcome=Outcome.UNKNOWN)
+            return None
+
+        async def commit(self, commit: Commit) -> int:
+            self.refused = True
+            if not commit.puts and not commit.deletes:
+                raise Unavailable("no answer", outcome=Outcome.UNKNOWN)
+            raise Conflict("not so")
+
+        refused = False
+
+    @Transactional
+    async def decide(txn: Transaction) -> None:
+        await txn.get(accounts, "a")
+        await txn.get(accounts, "b")
+        raise LookupError("neither is there")
+
+    lease = Lease(checks=(Check("lock", 3),), fences=())
+    for write in (accounts.put("a", 1, fence=lease), accounts.delete("a", fence=lease), decide()):
+        home.use(Mute())
+        with pytest.raises((Unavailable, Conflict)) as raised:
+            await write
+        assert raised.value.outcome is Outcome.NOT_APPLIED
+
+
+@dataclass
+class Lease:
+    checks: tuple[Check, ...]
+    fences: tuple[Fence, ...]
 
 
 async def test_a_fenced_transaction_is_not_retried(accounts: StrongMap[int]) -> None:
