@@ -93,8 +93,8 @@ def judge_progress(
     verdict = Verdict(status="ok", model="progress")
     if names:
         sentence = (
-            f"{within_s:g} s after everything was healed, {', '.join(names)} had still not succeeded in "
-            "anything"
+            f"{within_s:g} s after everything was healed, {', '.join(names)} had still not succeeded in all "
+            "that the workload does"
         )
         verdict = Verdict(status="violated", model="progress", anomaly="no-progress", sentence=sentence)
     why_not = terms.why_not_durable(workload, _CRASHES & set(faults))

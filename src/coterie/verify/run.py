@@ -187,6 +187,7 @@ class Run:
             due_s = max(due_s + 1 / config.rate_per_s, self.now())
 
     async def _perform(self, user: User, action: Action) -> None:
+        user.lately.clear()
         try:
             opened = await self._sessions[user.index].open()
         except CoterieError:
@@ -195,18 +196,19 @@ class Run:
         await user.perform(action, opened.target)
 
     async def _recover(self, crew: Crew) -> None:
-        """Wait until each client has succeeded in something again."""
+        """Wait until each client has succeeded again in all that there is evidence of: writes and reads."""
         begun_s, config = self.now(), self.config
 
         async def one(user: User) -> None:
-            before = user.counts["ok"]
+            missing = dict(crew.workload.evidence)
             rng = random_for(config.seed, crew.workload.name, user.index, "recovery")
             plan = crew.workload.returning or crew.workload.actions
             actions = plan(rng, user.index + config.clients)
-            while user.counts["ok"] == before and not self.interrupted:
+            while missing and not self.interrupted:
                 action = next(actions)
                 crew.used.append(action)
                 await self._perform(user, action)
+                missing = {name: shows for name, shows in missing.items() if not any(map(shows, user.lately))}
                 await asyncio.sleep(0.05)
 
         tasks = {asyncio.create_task(one(user)): user for user in crew.users}
@@ -230,6 +232,9 @@ class Run:
             # Numbered, since one whose outcome is unknown must not be written again.
             if await self._all_done(crew.users[0], crew.workload.marks(number)):
                 break
+        else:
+            crew.stuck = [crew.users[0].process]
+            return
         closing = crew.workload.closing(crew.used)
         read = await asyncio.gather(*(self._read_last(user, closing) for user in crew.users))
         crew.stuck = [user.process for user, done in zip(crew.users, read, strict=True) if not done]

@@ -56,7 +56,8 @@ class Workload:
 
     evidence: Mapping[str, Callable[[Interval], bool]]
     """What must have succeeded, each by its name, for there to be anything to judge: a promise that nothing
-    is lost is not kept by a system that took nothing, or from which nothing was read."""
+    is lost is not kept by a system that took nothing, or from which nothing was read. And what each client
+    must succeed in again after the faults."""
 
     returning: Callable[[random.Random, int], Iterator[Action]] | None = None
     """What a client does to show that it works again, if it is not the same as before."""
@@ -73,6 +74,8 @@ class User(abc.ABC):
         self.index = index
         self.recorder = recorder
         self.counts: Counter[str] = Counter()
+        self.lately: list[Interval] = []
+        """What succeeded of the latest action."""
 
     @abc.abstractmethod
     async def perform(self, action: Action, target: Target) -> None:
@@ -92,6 +95,8 @@ class User(abc.ABC):
             self.counts["failed" if error.outcome is Outcome.NOT_APPLIED else "unknown"] += 1
             return False, None
         self.counts["ok"] += 1
+        done = Interval(self.process, action.f, action.key, action.value, running.result, "ok", 0, 0)
+        self.lately.append(done)
         return True, running.result
 
 

@@ -138,6 +138,19 @@ class Blind(Passing):
         return Segment((), offset)
 
 
+class ReadOnly(Passing):
+    """Refuses every write after the first second, and answers reads."""
+
+    def __init__(self, port: Any) -> None:
+        super().__init__(port)
+        self._begun_s = SystemClock().monotonic()
+
+    async def commit(self, commit: Commit) -> int:
+        if SystemClock().monotonic() - self._begun_s > 1:
+            raise Unavailable("the disk is full", outcome=Outcome.NOT_APPLIED)
+        return int(await self._port.commit(commit))
+
+
 BROKEN: dict[str, tuple[type[Passing], str]] = {
     "stale-reads": (StaleReads, "store"),
     "stale-scans": (StaleScans, "store"),
@@ -150,6 +163,7 @@ BROKEN: dict[str, tuple[type[Passing], str]] = {
     "swallowed-records": (Swallowed, "log"),
     "late-readers": (Late, "log"),
     "blind-readers": (Blind, "log"),
+    "read-only": (ReadOnly, "store"),
     "none": (Passing, "store"),
 }
 

@@ -6,9 +6,10 @@ import pytest
 from broken_stores import BROKEN, BrokenSystem
 
 from coterie.verify import WORKLOADS, Report, Standing, VerifyConfig, verify
+from coterie.verify.judge import PROGRESS
 
 
-async def run(how: str, *workloads: str, time_s: float = 1.0) -> Report:
+async def run(how: str, *workloads: str, time_s: float = 1.0, recovery_s: float = 30.0) -> Report:
     config = VerifyConfig(
         engine="memory:",
         workloads=workloads,
@@ -17,6 +18,7 @@ async def run(how: str, *workloads: str, time_s: float = 1.0) -> Report:
         clients=6,
         rate_per_s=60,
         seed=11,
+        recovery_s=recovery_s,
     )
     return await verify(config, system=BrokenSystem(how))
 
@@ -41,7 +43,7 @@ async def run(how: str, *workloads: str, time_s: float = 1.0) -> Report:
     ],
 )
 async def test_what_is_broken_is_found(how: str, workload: str, promise: str) -> None:
-    report = await run(how, workload)
+    report = await run(how, workload, recovery_s=2)
     found = {j.promise.name: j.standing for j in report.judgements}
     assert found[promise] is Standing.BROKEN
     assert report.exit_code() == 1
@@ -51,6 +53,14 @@ async def test_a_lock_without_its_fence_is_found() -> None:
     report = await run("unfenced", "lock", time_s=3.5)
     found = {j.promise.name: j.standing for j in report.judgements}
     assert found["no write of a former holder"] is Standing.BROKEN
+    assert report.exit_code() == 1
+
+
+@pytest.mark.parametrize("workload", ["register", "bank"])
+async def test_who_answers_reads_only_does_not_work_again(workload: str) -> None:
+    report = await run("read-only", workload, time_s=1.5, recovery_s=0.5)
+    found = {j.promise.name: j.standing for j in report.judgements}
+    assert found[PROGRESS] is Standing.BROKEN
     assert report.exit_code() == 1
 
 
@@ -67,4 +77,4 @@ def test_each_mutant_is_tried() -> None:
         for mark in test_what_is_broken_is_found.pytestmark  # type: ignore[attr-defined]
         for n in range(len(mark.args[1]))
     }
-    assert tried | {"unfenced", "none"} == BROKEN.keys()
+    assert tried | {"unfenced", "read-only", "none"} == BROKEN.keys()
