@@ -276,9 +276,12 @@ class ServiceBinding:
         arguments = self._isolated(method, arguments)
         names = (parameter.name for parameter in method.parameters)
         values = dict(zip(names, _astuple(arguments), strict=True))
+        inner = Call(here.node, here.bindings, here.deadline, _outgoing(here))
         async with aclosing(getattr(self._instance, method.name)(**values)) as items:
             while True:
                 scope = asyncio.timeout_at(here.deadline)
+                # A generator runs in the context of whoever asks for the next item.
+                token = CURRENT.set(inner)
                 try:
                     async with scope:
                         item = self._received(method, await anext(items))
@@ -292,6 +295,8 @@ class ServiceBinding:
                     if received is error:
                         raise
                     raise received from error
+                finally:
+                    CURRENT.reset(token)
                 yield item
 
     def _received(self, method: MethodSpec, result: Any) -> Any:

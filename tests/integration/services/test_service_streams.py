@@ -10,8 +10,9 @@ from typing import Any, cast
 import pytest
 from service_place import PLACES, Place, eventually, open_place
 
+from coterie.context import current
 from coterie.errors import DeadlineExceeded, InvalidArgument, Outcome, Unavailable
-from coterie.resilience import Breaker, BreakerState
+from coterie.resilience import Breaker, BreakerState, idempotency_key
 
 
 class Broken(Exception):
@@ -40,6 +41,10 @@ class Source:
             yield "released"
         finally:
             self.closed += 1
+
+    async def keys(self) -> AsyncIterator[str | None]:
+        yield current().key
+        yield current().key
 
     async def break_after(self, count: int) -> AsyncIterator[bytes]:
         for _ in range(count):
@@ -74,6 +79,13 @@ async def test_items_arrive_while_the_rest_is_not_there_yet(client: Any, source:
     assert source.closed == 0
     source.release.set()
     assert [item async for item in items] == ["released"]
+
+
+async def test_what_a_stream_leads_to_has_keys_of_its_own(client: Any) -> None:
+    with idempotency_key("of the caller"):
+        items = client.keys()
+        assert [item async for item in items] == [None, None]
+        assert current().key == "of the caller"
 
 
 async def test_leaving_early_closes_the_generator(client: Any, source: Source) -> None:
