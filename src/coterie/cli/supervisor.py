@@ -75,6 +75,9 @@ class Child:
                 self.process.send_signal(number)
 
 
+_HURRY = 2
+"""Which signal tells a node to hurry."""
+
 Show = Callable[..., None]
 """`show(child, event, **facts)`: something happened to a node."""
 Note = Callable[[Child, str], None]
@@ -82,20 +85,46 @@ Note = Callable[[Child, str], None]
 
 
 class Supervisor:
-    """Keeps `children` running until `stop`."""
+    """Keeps `children` running until `stop`.
 
-    def __init__(self, children: Sequence[Child], *, restart: bool, show: Show, note: Note) -> None:
+    One that has not ended when its `drain_s` and another `grace_s` are over is killed: it may be stopped, or
+    its event loop blocked, and would never end.
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        *,
+        restart: bool,
+        show: Show,
+        note: Note,
+        drain_s: float = 30.0,
+        grace_s: float = 20.0,
+    ) -> None:
         self._children = children
+        self._drain_s = drain_s
+        self._grace_s = grace_s
+        self._asked = 0
         self._restart = restart
         self._show = self._until_they_leave(show)
         self._note = self._until_they_leave(note)
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
-        """Tell every node to drain; said again, to hurry."""
+        """Tell every node to drain; said again, to hurry; said a third time, kill them."""
         self._stopping.set()
+        self._asked += 1
+        if self._asked > _HURRY:
+            self._kill()
+            return
         for child in self._children:
             child.send(signal.SIGTERM)
+        wait_s = self._grace_s + (self._drain_s if self._asked < _HURRY else 0.0)
+        asyncio.get_running_loop().call_later(wait_s, self._kill)
+
+    def _kill(self) -> None:
+        for child in self._children:
+            child.send(signal.SIGKILL)
 
     async def run(self) -> list[Child]:
         """Run until all have ended, and return those that were given up."""
@@ -106,8 +135,7 @@ class Supervisor:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            for child in self._children:
-                child.send(signal.SIGKILL)
+            self._kill()
         return [child for child in self._children if child.state == "given up"]
 
     def _until_they_leave(self, tell: Callable[..., None]) -> Callable[..., None]:
@@ -127,7 +155,8 @@ class Supervisor:
             code = await self._run_once(child)
             if self._stopping.is_set():
                 child.state = "stopped"
-                self._show(child, "stopped", code=code)
+                killed = {"reason": _reason(code)} if code == -signal.SIGKILL else {}
+                self._show(child, "stopped", code=code, **killed)
                 return
             child.state = "dead"
             child.problem = child.problem or _reason(code)

@@ -163,7 +163,13 @@ class Up:
             title += f"\nfor other commands: export {' '.join(named)}"
         board = Board(title, children, as_json=self._as_json)
         try:
-            supervisor = Supervisor(children, restart=self._restart, show=board.show, note=board.note)
+            supervisor = Supervisor(
+                children,
+                restart=self._restart,
+                show=board.show,
+                note=board.note,
+                drain_s=config.drain_s,
+            )
             loop = asyncio.get_running_loop()
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.add_signal_handler(number, supervisor.stop)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from typing import Any
 
 import pytest
 
-from coterie.cli.supervisor import Child, Restarts, _event, _lines, _reason
+from coterie.cli.supervisor import Child, Restarts, Supervisor, _event, _lines, _reason
 
 
 def test_the_wait_doubles_up_to_a_bound() -> None:
@@ -34,6 +35,33 @@ def test_a_wrong_configuration_is_given_up_at_once() -> None:
     assert Restarts().died(0.0, code=2, was_ready=False) is None
     # Once it was ready, its configuration was right; then what is wrong may mend itself.
     assert Restarts().died(0.0, code=2, was_ready=True) == 0.2
+
+
+DEAF = (
+    "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); signal.pause()"
+)
+
+
+@pytest.mark.parametrize("signals", [1, 2, 3])
+async def test_a_node_that_cannot_end_is_killed(signals: int) -> None:
+    """After its time to drain, which a second signal takes away; by a third signal at once."""
+    never_s = 3600.0
+    shown: list[tuple[str, dict[str, Any]]] = []
+    deaf = asyncio.Event()
+    supervisor = Supervisor(
+        [Child(name="shop-1", arguments=(sys.executable, "-c", DEAF), environment={})],
+        restart=True,
+        show=lambda _, event, **facts: shown.append((event, facts)),
+        note=lambda _, __: deaf.set(),
+        drain_s=never_s if signals > 1 else 0.0,
+        grace_s=never_s if signals > 2 else 0.0,
+    )
+    running = asyncio.create_task(supervisor.run())
+    await deaf.wait()
+    for _ in range(signals):
+        supervisor.stop()
+    assert await running == []
+    assert shown[-1] == ("stopped", {"code": -9, "reason": "it was killed by SIGKILL"})
 
 
 def a_child() -> Child:
