@@ -28,7 +28,7 @@ LEFT JOIN LATERAL (SELECT revision, key, value FROM @.changes
 ORDER BY c.revision
 """
 _PAGE = 1024
-"""How many changes are read at once: more than one commit can have."""
+"""How many changes are read at once: more than any commit has, but for the end of a lease."""
 
 
 class PostgresWatch:
@@ -97,6 +97,9 @@ class PostgresWatch:
         ]
         if len(rows) >= _PAGE:
             found.pop()  # Perhaps only a part of its commit.
+            if not found:
+                self._revision = None  # The end of a lease that held more.
+                return
             newest = found[-1].revision
         self._ready.extend(found)
         self._revision = newest
