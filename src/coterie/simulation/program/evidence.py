@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ __all__ = [
     "Reserved",
     "Scanned",
     "Seen",
+    "Streamed",
 ]
 
 
@@ -70,6 +72,37 @@ class Call(Noted):
     refused: bool = False
     """Whether the caller was told that it certainly did not reach a handler."""
     handled: list[Noted] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Streamed:
+    """A request for a stream. The key of `noted` is the method."""
+
+    noted: Noted
+    number: int
+    target: str
+    """The host that it was sent to."""
+    handled: list[Noted] = field(default_factory=list)
+    under_way: deque[bytes] = field(default_factory=deque)
+    """What was sent and has not come yet; the wire bounds how much that is."""
+    received: int = 0
+    sent_all: bool = False
+    """Whether the handler came to its end."""
+    wrong: str = ""
+    """What was wrong with the items, if anything; the first of it."""
+
+    def got(self, item: bytes) -> None:
+        """Compare an item that has come with the next that was sent."""
+        self.received += 1
+        if not self.under_way:
+            self.wrong = self.wrong or f"item {self.received} came and was not sent"
+        elif self.under_way.popleft() != item:
+            self.wrong = self.wrong or f"item {self.received} was not the next that had been sent"
+
+    def came_to_its_end(self) -> None:
+        """Compare the end of it with what was sent."""
+        if self.handled and (self.under_way or not self.sent_all):
+            self.wrong = self.wrong or f"it ended after {self.received} items and was not sent to its end"
 
 
 @dataclass(slots=True, eq=False)

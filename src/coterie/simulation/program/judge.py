@@ -5,6 +5,7 @@
 * A write takes effect once, and a version never changes.
 * A write with the token of a lease is refused once one with a later token was accepted.
 * A request reaches its handler at most once, and never when its caller was told that it did not.
+* The items of a stream come in order, without a gap, and all of them if it comes to its end.
 * An idempotent method gives all calls with one key the same reply, and does not run again once it is given.
 * A scan finds what is there, once and in order: see `judge_scans`.
 * Locks, sequences and schedules: see `judge_coordination`. Rate limits: see `judge_rates`.
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from ...history import MODELS
 from .appends import as_appends
 from .broken import Broken
-from .evidence import Call, FencedWrite, Keyed
+from .evidence import Call, FencedWrite, Keyed, Streamed
 from .judge_coordination import judge_coordination
 from .judge_rates import judge_rates
 from .judge_scans import judge_scans
@@ -45,6 +46,7 @@ def _all(notebook: Notebook) -> Iterator[Broken]:
     yield from _transactions(notebook)
     yield from _fences(notebook)
     yield from _calls(notebook.calls)
+    yield from _streams(notebook.streams)
     for (method, key), kept in notebook.keyed.items():
         if kept.runs and kept.replies:
             yield from _idempotent(method, key, kept)
@@ -130,6 +132,19 @@ def _calls(calls: Iterable[Call]) -> Iterator[Broken]:
             )
         elif call.outcome == "ok" and not call.handled:
             yield Broken("calls", f"{call.host} got an answer to {call.key} that no handler gave", witness)
+
+
+def _streams(streams: Iterable[Streamed]) -> Iterator[Broken]:
+    for each in streams:
+        witness = (each.noted.interval(), *(ran.interval() for ran in each.handled))
+        what = f"the stream {each.noted.key} from {each.target} to {each.noted.host}"
+        if len(each.handled) > 1:
+            where = ", ".join(ran.host for ran in each.handled)
+            yield Broken("streams", f"{what} reached its handler twice: on {where}", witness)
+        elif each.noted.outcome == "ok" and not each.handled:
+            yield Broken("streams", f"{what} came to an end that no handler made", witness)
+        elif each.wrong:
+            yield Broken("streams", f"{what} is not what was sent: {each.wrong}", witness)
 
 
 def _idempotent(method: str, key: str, kept: Keyed) -> Iterator[Broken]:

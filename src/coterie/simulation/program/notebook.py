@@ -31,6 +31,7 @@ from .evidence import (
     Reserved,
     Scanned,
     Seen,
+    Streamed,
 )
 
 __all__ = ["DELETED", "TAG_BYTES", "Notebook"]
@@ -59,6 +60,7 @@ class Notebook:
         self.fenced: list[FencedWrite] = []
         self.scanned: list[Scanned] = []
         self.calls: list[Call] = []
+        self.streams: list[Streamed] = []
         self.keyed: dict[tuple[str, str], Keyed] = {}
         """By method and idempotency key."""
         self.acquired: list[Acquired] = []
@@ -128,11 +130,12 @@ class Notebook:
             self.full = True
 
     def other(self) -> Iterator[Noted]:
-        """Yield scans, and what was given out by locks, sequences, schedules and rate limits."""
+        """Yield scans and streams, and what was given out by locks, sequences, schedules and rate limits."""
         yield from (each.noted for each in self.acquired)
         yield from (each.noted for each in self.reserved)
         yield from (each.noted for each in self.ran)
         yield from (each.noted for each in self.scanned)
+        yield from (each.noted for each in self.streams)
         yield from (each.noted for rated in self.rated.values() for each in rated.passed)
 
     def call(self, host: str, method: str, target: str, *, quiet: bool) -> Call:
@@ -148,6 +151,16 @@ class Notebook:
     def called(self, number: int) -> Call | None:
         """Return the call with this number."""
         return self.calls[number - 1] if 0 < number <= len(self.calls) else None
+
+    def stream(self, host: str, method: str, target: str) -> Streamed:
+        """Note that `host` asks `target` for a stream."""
+        streamed = Streamed(self.begin(host, "stream", method), len(self.streams) + 1, target)
+        self.add(streamed, self.streams)
+        return streamed
+
+    def streamed(self, number: int) -> Streamed | None:
+        """Return the request for a stream with this number."""
+        return self.streams[number - 1] if 0 < number <= len(self.streams) else None
 
     def under(self, method: str, key: str) -> Keyed:
         """Return what happened under an idempotency key."""

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import functools
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
 from contextvars import ContextVar
 from types import TracebackType
@@ -21,7 +21,7 @@ from ...node import Ports
 from ...ports.store import Batch, Change, Commit, Entry, Page, Store, StoreGuarantees, Watch
 from ...ports.wire import Channel, Handlers, Listener, Request, Wire, WireGuarantees
 from ...state import Transaction
-from .evidence import Call, FencedWrite, Seen
+from .evidence import FencedWrite, Seen
 from .notebook import TAG_BYTES, Notebook
 
 __all__ = ["Gate", "RecordedStore", "RecordedWire", "recorded", "watch_methods", "watch_transactions"]
@@ -248,7 +248,7 @@ class RecordedWire:
         book, host = self._notebook, self._host
 
         async def request(received: Request) -> bytes:
-            call = _unpack(received, book)
+            call = book.called(_unpacked(received))
             if call is None:
                 return await handlers.request(received)
             ran = book.begin(host, "handle", call.key)
@@ -268,21 +268,35 @@ class RecordedWire:
             return reply
 
         async def stream(received: Request) -> AsyncGenerator[bytes, None]:
-            _unpack(received, book)
-            async with aclosing(handlers.stream(received)) as items:
-                async for item in items:
-                    yield item
+            streamed = book.streamed(_unpacked(received))
+            if streamed is None:
+                async with aclosing(handlers.stream(received)) as items:
+                    async for item in items:
+                        yield item
+                return
+            ran = book.begin(host, "handle", streamed.noted.key)
+            streamed.handled.append(ran)
+            try:
+                async with aclosing(handlers.stream(received)) as items:
+                    async for item in items:
+                        streamed.under_way.append(bytes(item))
+                        yield item
+            except BaseException as error:
+                book.error(ran, error)
+                raise
+            book.ok(ran)
+            streamed.sent_all = True
 
         return await self._inner.listen(
             address, dataclasses.replace(handlers, request=request, stream=stream)
         )
 
 
-def _unpack(received: Request, notebook: Notebook) -> Call | None:
-    """Take the number off a request, and return the call that it belongs to, if that is noted."""
+def _unpacked(received: Request) -> int:
+    """Take the number off a request, and return it."""
     body = bytes(received.body)
     received.body = body[_HEADER_BYTES:]
-    return notebook.called(int.from_bytes(body[len(_HEADER) : _HEADER_BYTES], "big"))
+    return int.from_bytes(body[len(_HEADER) : _HEADER_BYTES], "big")
 
 
 class _RecordedChannel:
@@ -332,10 +346,27 @@ class _RecordedChannel:
             book.under(target, metadata.idempotency_key).replies.append((call, bytes(reply)))
         return reply
 
-    def stream(
+    async def stream(
         self, target: str, body: bytes, *, timeout_s: float | None, metadata: Metadata | None = None
-    ) -> AsyncIterator[bytes | memoryview | msgspec.Raw]:
-        return self._inner.stream(target, _packed(0, body), timeout_s=timeout_s, metadata=metadata)
+    ) -> AsyncGenerator[bytes | memoryview | msgspec.Raw, None]:
+        book = self._notebook
+        noted = not target.startswith("_")
+        streamed = book.stream(self._host, target, self.address.partition(":")[0]) if noted else None
+        packed = _packed(streamed.number if streamed else 0, body)
+        found = self._inner.stream(target, packed, timeout_s=timeout_s, metadata=metadata)
+        try:
+            async with aclosing(found) as items:  # type: ignore[type-var]  # it has what the port says
+                async for item in items:
+                    if streamed is not None:
+                        streamed.got(bytes(item))
+                    yield item
+        except BaseException as error:
+            if streamed is not None:
+                book.error(streamed.noted, error)
+            raise
+        if streamed is not None:
+            book.ok(streamed.noted, streamed.received)
+            streamed.came_to_its_end()
 
 
 def _packed(number: int, body: bytes) -> bytes:
