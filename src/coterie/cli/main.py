@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from ..errors import CoterieError, InvalidArgument, InvalidConfiguration
+from ..errors import CoterieError, InvalidArgument, InvalidConfiguration, Outcome
 from .options import Group
 from .output import fail, usage_error
 from .program import ProgramError, program_error
@@ -103,7 +103,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(error, as_json=as_json)
         sys.exit(_exit_code(error))
     except Exception as error:  # noqa: BLE001 - the last one to see it tells whose fault it is
-        told = program_error(error, "the program failed")
+        told = program_error(error, "the program failed") or _file_error(error)
         if told is None:
             if not as_json:
                 click.echo("This is a bug in Coterie; please report it with all that follows.", err=True)
@@ -113,6 +113,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(70)
         fail(told, as_json=as_json)
         sys.exit(1)
+
+
+def _file_error(error: Exception) -> CoterieError | None:
+    """Return the error of a command that met with a file or folder it cannot use, such as a full disk."""
+    if not isinstance(error, OSError) or error.filename is None:
+        return None
+    return CoterieError(
+        f"{error.filename} cannot be used: {error.strerror}",
+        hint="may this user read and write there, and is there room?",
+        outcome=Outcome.NOT_APPLIED,
+    )
 
 
 def _exit_code(error: CoterieError) -> int:

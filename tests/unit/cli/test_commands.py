@@ -292,6 +292,14 @@ def test_no_node_is_told(run: Run) -> None:
     assert run("status", "APP", "--json").json == {"app": "sample", "nodes": []}
 
 
+def test_a_folder_that_cannot_be_used_is_no_bug_of_coterie(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    ran = run("lab", "up", "postgres", "--folder", "taken/x")
+    assert ran.code == 1
+    assert f"error: {tmp_path}/taken/x cannot be used: Not a directory\ntry:   may this user" in ran.err
+    assert "Traceback" not in ran.err
+
+
 def test_a_damaged_and_a_newer_database_are_told_and_left(run: Run, tmp_path: Path) -> None:
     import sqlite3
     from contextlib import closing
