@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing, suppress
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +21,7 @@ from ...errors import (
 )
 from ...ports.wire import Request
 from ..common.calls import CANCELLED, brief, failed, failure_to_send
+from ..common.timers import Deadlines
 from ._wire_messages import (
     VERSION,
     Call,
@@ -46,15 +49,16 @@ _NOTICES_BYTES = 16 * 1024 * 1024
 
 
 class _Served:
-    """A call that is being answered."""
+    """A call that waits for something: its task, its deadline, and the credit of a stream."""
 
-    __slots__ = ("credit", "refill", "task", "timer", "unwanted")
+    __slots__ = ("credit", "deadline", "refill", "stream", "task", "unwanted")
 
-    def __init__(self, credit: int) -> None:
-        self.credit = credit
-        self.refill = asyncio.Event()
-        self.task: asyncio.Task[None] | None = None
-        self.timer: asyncio.TimerHandle | None = None
+    def __init__(self, deadline: float, credit: int | None) -> None:
+        self.deadline = deadline
+        self.stream = credit is not None
+        self.credit = credit or 0
+        self.refill: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[Any] | None = None
         self.unwanted = False
         """Whether nobody waits for the answer any more."""
 
@@ -74,8 +78,15 @@ class AnsweringSession(Session):
         self.served: dict[int, _Served] = {}
         self.settled: bool = True
         """Whether the caller knows what there is to know about a drain: no call of its can be on the way."""
+        self._start = listener.link.steps.start
+        self._deadlines = Deadlines(self.loop, self._sweep)
         self.incoming.taken = 1  # the hello
         self.send(Welcome(VERSION))
+
+    def receive(self, data: bytes, sender: str) -> None:
+        # Not in the task that reads, which each handler's first step would have to leave for its own; and
+        # handlers see the context of whoever listened.
+        self.loop.call_soon(super().receive, data, sender, context=self.listener.context)
 
     def drain(self) -> None:
         """Tell the caller that nothing new is taken."""
@@ -91,7 +102,8 @@ class AnsweringSession(Session):
         elif isinstance(message, Credit):
             if (served := self.served.get(message.id)) is not None:
                 served.credit = min(served.credit + message.items, self.link.limits.credit_items)
-                served.refill.set()
+                if served.refill is not None and not served.refill.done():
+                    served.refill.set_result(None)
         elif isinstance(message, Datagram):
             self.listener.datagram(message.body, self.peer)
         elif isinstance(message, Noted):
@@ -102,84 +114,111 @@ class AnsweringSession(Session):
 
     def lost(self, reason: CoterieError) -> None:
         self.settled = True
+        self._deadlines.close()
         for served in tuple(self.served.values()):
             served.cancel()
         self.listener.forget(self)
 
     def _take(self, message: Call) -> None:
-        if message.id in self.served:
-            raise ProtocolError(f"the call {message.id} is under way already")
-        if self.listener.draining:
-            self.send(Refused(message.id, Unavailable.code, "the node is draining"))
-            return
-        if len(self.served) >= self.link.limits.max_in_flight:
-            why = f"this session has {len(self.served)} calls under way, the most it may"
-            self.send(Refused(message.id, Overloaded.code, why))
-            return
+        id_, now = message.id, self.loop.time()
+        if id_ in self.served:
+            raise ProtocolError(f"the call {id_} is under way already")
         # What comes in parts has its time from the first of them.
-        deadline = self.incoming.began_s + message.timeout_ms / 1000 if message.timeout_ms else None
-        request = Request(message.target, message.body, deadline, message.metadata, self.peer)
-        served = _Served(min(message.credit or 0, self.link.limits.credit_items))
+        deadline = self.incoming.began_s + message.timeout_ms / 1000 if message.timeout_ms else inf
+        if (refusal := self._refusal(deadline, now)) is not None:
+            self.send(Refused(id_, refusal.code, refusal.message))
+            return
+        until = deadline if message.timeout_ms else None
+        request = Request(message.target, message.body, until, message.metadata, self.peer)
+        handlers = self.listener.handlers
+        work: Coroutine[Any, Any, bytes | None]
         if message.credit is None:
-            work = self._reply(message.id, request)
+            served = _Served(deadline, None)
+            work = handlers.request(request)
         else:
-            work = self._pour(message.id, request, served)
-        self._start(message.id, served, work, deadline)
+            served = _Served(deadline, min(message.credit, self.link.limits.credit_items))
+            work = self._pour(id_, handlers.stream(request), served)
+        try:
+            answer = self._start(work)
+        except Exception as error:  # noqa: BLE001 - whatever a handler raises belongs to its caller
+            self._fail(id_, error)
+        except asyncio.CancelledError:
+            self._fail(id_, CANCELLED)
+        else:
+            if isinstance(answer, asyncio.Task):
+                self._wait(id_, served, answer)
+            elif not served.stream:
+                self._reply(id_, answer)
 
-    def _start(
-        self, id_: int, served: _Served, work: Coroutine[Any, Any, None], deadline: float | None
-    ) -> None:
+    def _refusal(self, deadline: float, now: float) -> CoterieError | None:
+        """Return why a new call reaches no handler, if it does not."""
+        if self.listener.draining:
+            return Unavailable("the node is draining")
+        if len(self.served) >= self.link.limits.max_in_flight:
+            return Overloaded(f"this session has {len(self.served)} calls under way, the most it may")
+        if deadline <= now:
+            return DeadlineExceeded("its time was over before it started")
+        return None
+
+    def _wait(self, id_: int, served: _Served, task: asyncio.Task[bytes | None]) -> None:
+        """Expect the end of what waits for something."""
         self.served[id_] = served
-        # Handlers see the context of whoever listened.
-        served.task = self.loop.create_task(work, context=self.listener.context.copy())
-        served.task.add_done_callback(lambda task: self._ended(id_, served, task))
-        if deadline is not None:
-            served.timer = self.loop.call_at(deadline, served.cancel)
+        served.task = task
+        if served.deadline < self._deadlines.next:
+            self._deadlines.watch(served.deadline)
+        task.add_done_callback(partial(self._ended, id_, served))
+        if not self.open:  # The handler's first step has ended it.
+            served.cancel()
 
-    async def _reply(self, id_: int, request: Request) -> None:
-        if self._late(id_, request):
-            return
-        body = await self.listener.handlers.request(request)
-        self._check(body)
-        if self.waiting_bytes >= self.link.limits.max_unread_bytes:
-            why = f"the reply of {len(body)} bytes was dropped: {self.waiting_bytes} wait for the caller"
-            raise Overloaded(why, outcome=Outcome.UNKNOWN)
-        self.send(Reply(id_, msgspec.Raw(body)))
+    def _sweep(self, now: float) -> float:
+        """Cancel what is over at `now`; return the earliest deadline of the rest."""
+        under_way = tuple(self.served.values())
+        for served in under_way:
+            if served.deadline <= now:
+                served.deadline = inf  # Once: it may take its time to clean up.
+                served.cancel()
+        return min((served.deadline for served in under_way), default=inf)
 
-    async def _pour(self, id_: int, request: Request, served: _Served) -> None:
-        if self._late(id_, request):
-            return
-        async with aclosing(self.listener.handlers.stream(request)) as items:
+    def _reply(self, id_: int, body: Any) -> None:
+        """Send what a handler returned, if it may be sent."""
+        try:
+            self._check(body)
+            if self.waiting_bytes >= self.link.limits.max_unread_bytes:
+                why = f"the reply of {len(body)} bytes was dropped: {self.waiting_bytes} wait for the caller"
+                raise Overloaded(why, outcome=Outcome.UNKNOWN)
+            self.send(Reply(id_, msgspec.Raw(body)))
+        except Exception as error:  # noqa: BLE001 - or it is no bytes at all
+            self._fail(id_, error)
+
+    async def _pour(self, id_: int, stream: AsyncGenerator[bytes, None], served: _Served) -> None:
+        async with aclosing(stream) as items:
             async for body in items:
                 while served.credit <= 0 or self.congested:
                     if self.congested:  # Asked again after it: other streams wait for the same.
                         await self.writable()
                     else:
-                        served.refill.clear()
-                        await served.refill.wait()
+                        served.refill = self.loop.create_future()
+                        await served.refill
                 self._check(body)
                 served.credit -= 1
                 self.send(Item(id_, msgspec.Raw(body)))
         self.send(End(id_))
 
-    def _late(self, id_: int, request: Request) -> bool:
-        late = request.deadline is not None and self.loop.time() >= request.deadline
-        if late:
-            self.send(Refused(id_, DeadlineExceeded.code, "its time was over before it started"))
-        return late
-
     def _check(self, body: bytes) -> None:
         if len(body) > self.link.limits.max_body_bytes:
             raise too_large(len(body), self.link.limits.max_body_bytes)
 
-    def _ended(self, id_: int, served: _Served, task: asyncio.Task[None]) -> None:
+    def _ended(self, id_: int, served: _Served, task: asyncio.Task[bytes | None]) -> None:
         del self.served[id_]
-        if served.timer is not None:
-            served.timer.cancel()
         error = CANCELLED if task.cancelled() else task.exception()
-        if error is not None and not served.unwanted:
+        if served.unwanted:
+            pass  # Whatever it made of being cancelled: nobody waits for that any more.
+        elif error is not None:
             self._fail(id_, error)
-        self.listener.check_idle()
+        elif not served.stream:
+            self._reply(id_, task.result())
+        if self.listener.draining:
+            self.listener.check_idle()
 
     def _fail(self, id_: int, error: BaseException) -> None:
         failure = failure_to_send(error)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from math import inf
 from typing import Any
 
 from ...errors import CoterieError, DeadlineExceeded, Outcome, ProtocolError, Unavailable
 from ..common.calls import failure_of, refusal_of
+from ..common.timers import Deadlines
 from ._wire_messages import (
     VERSION,
     Batch,
@@ -31,11 +33,12 @@ __all__ = ["CallingSession", "Complete", "Pending"]
 class Pending:
     """A call under way: what has come and was not taken yet, and how it ended. A request has one item."""
 
-    __slots__ = ("_waiter", "end", "id", "items", "number", "taken", "timer")
+    __slots__ = ("_waiter", "deadline", "end", "id", "items", "number", "taken", "target")
 
-    def __init__(self, id_: int) -> None:
+    def __init__(self, id_: int, target: str, deadline: float) -> None:
         self.id: int = id_
-        self.timer: asyncio.TimerHandle | None = None
+        self.target: str = target
+        self.deadline: float = deadline
         self.number: int = 0
         """The number of the message that asked for it, or of its last part."""
         self.items: deque[Any] = deque()
@@ -63,10 +66,11 @@ class Pending:
             self.end = end
             self._wake()
 
-    def expire(self, target: str) -> None:
+    def expire(self) -> None:
         """End the call at once: its time is over."""
+        self.deadline = inf  # Once: its caller may take its time to notice.
         self.items.clear()
-        self.end = DeadlineExceeded(f"{target} gave no answer in time")
+        self.end = DeadlineExceeded(f"{self.target} gave no answer in time")
         self._wake()
 
     def _wake(self) -> None:
@@ -88,8 +92,19 @@ class CallingSession(Session):
         self.pending: dict[int, Pending] = {}
         self.draining: bool = False
         """Whether the listener takes no new calls."""
-        self.last_id = 0
+        self.deadlines: Deadlines = Deadlines(self.loop, self._sweep)
+        self._last_id = 0
         self.send(Hello(VERSION, link.name))
+
+    @property
+    def usable(self) -> bool:
+        """Whether calls may be sent."""
+        return self.reason is None and not self.draining and not self.congested
+
+    def next_id(self) -> int:
+        """Return an id for a new call."""
+        self._last_id += 1
+        return self._last_id
 
     def meets(self, sender: str, batch: Batch) -> bool:
         if not self.incoming.taken and batch.first == 1 and not self.ready.done():
@@ -128,7 +143,15 @@ class CallingSession(Session):
         if call is not None:
             call.finish(error)
 
+    def _sweep(self, now: float) -> float:
+        """End what is over at `now`; return the earliest deadline of the rest."""
+        for call in self.pending.values():
+            if call.deadline <= now:
+                call.expire()
+        return min((call.deadline for call in self.pending.values()), default=inf)
+
     def lost(self, reason: CoterieError) -> None:
+        self.deadlines.close()
         if not self.ready.done():
             self.ready.set_exception(reason)
             self.ready.exception()  # It may be that nobody waits for it any more.

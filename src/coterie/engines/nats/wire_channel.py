@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
+from math import inf
 from typing import Any
 
 import msgspec
@@ -51,9 +52,11 @@ class NatsChannel:
         self, target: str, body: bytes, *, timeout_s: float, metadata: Metadata | None = None
     ) -> bytes | memoryview | msgspec.Raw:
         deadline = self._check(target, body, timeout_s)
-        assert deadline is not None  # noqa: S101 - as there is a timeout
-        session = await self._connected(deadline)
-        call = self._begin(session, Call(0, target, 0, msgspec.Raw(body), metadata), deadline)
+        session = self._session
+        if session is None or not session.usable:
+            session = await self._connected(deadline)
+        message = Call(session.next_id(), target, self._left_ms(deadline), msgspec.Raw(body), metadata)
+        call = self._begin(session, message, deadline)
         try:
             reply: msgspec.Raw = await call.next()
             call.finish(Complete())
@@ -65,48 +68,52 @@ class NatsChannel:
         self, target: str, body: bytes, *, timeout_s: float | None, metadata: Metadata | None = None
     ) -> AsyncGenerator[bytes | memoryview | msgspec.Raw, None]:
         deadline = self._check(target, body, timeout_s)
-        session = await self._connected(deadline or self._time() + self._link.limits.connect_timeout_s)
-        credit = self._link.limits.credit_items
-        call = self._begin(session, Call(0, target, 0, msgspec.Raw(body), metadata, credit), deadline)
+        limits, until = self._link.limits, deadline
+        if timeout_s is None:
+            until = self._time() + limits.connect_timeout_s
+        session = await self._connected(until)
+        timeout_ms, id_ = self._left_ms(deadline), session.next_id()
+        message = Call(id_, target, timeout_ms, msgspec.Raw(body), metadata, limits.credit_items)
+        call = self._begin(session, message, deadline)
         try:
             while True:
                 try:
                     item = await call.next()
                 except Complete:
                     return
-                if call.taken * 2 >= credit:
+                if call.taken * 2 >= limits.credit_items:
                     session.send(Credit(call.id, call.taken))
                     call.taken = 0
                 yield item
         finally:
             self._leave(session, call)
 
-    def _check(self, target: str, body: bytes, timeout_s: float | None) -> float | None:
-        """Return the deadline of a call; raise what is wrong with it before anything is sent."""
+    def _check(self, target: str, body: bytes, timeout_s: float | None) -> float:
+        """Return the deadline of a call, or infinity; raise what is wrong with it before anything is sent."""
         if len(body) > self._link.limits.max_body_bytes:
             raise too_large(len(body), self._link.limits.max_body_bytes)
         if timeout_s is None:
-            return None
+            return inf
         if timeout_s <= 0:
             raise DeadlineExceeded(f"there was no time left for {target}", outcome=Outcome.NOT_APPLIED)
         return self._time() + timeout_s
 
-    def _begin(self, session: CallingSession, message: Call, deadline: float | None) -> Pending:
-        """Send what asks for a call, with its id and the time that is left, and expect the answer."""
-        session.last_id += 1
-        call = Pending(session.last_id)
-        timeout_ms = 0 if deadline is None else max(1, int((deadline - self._time()) * 1000))
-        call.number = session.send(msgspec.structs.replace(message, id=call.id, timeout_ms=timeout_ms))
-        session.pending[call.id] = call
-        if deadline is not None:
-            call.timer = session.loop.call_at(deadline, call.expire, message.target)
+    def _left_ms(self, deadline: float) -> int:
+        return 0 if deadline == inf else max(1, int((deadline - self._time()) * 1000))
+
+    @staticmethod
+    def _begin(session: CallingSession, message: Call, deadline: float) -> Pending:
+        """Send what asks for a call, and expect the answer."""
+        call = Pending(message.id, message.target, deadline)
+        call.number = session.send(message)
+        session.pending[message.id] = call
+        if deadline < session.deadlines.next:
+            session.deadlines.watch(deadline)
         return call
 
     def _leave(self, session: CallingSession, call: Pending) -> None:
         """Let go of a call, and tell the listener if it may still be at it."""
         del session.pending[call.id]
-        if call.timer is not None:
-            call.timer.cancel()
         if call.end is None or isinstance(call.end, DeadlineExceeded):
             session.send(Cancel(call.id))
 

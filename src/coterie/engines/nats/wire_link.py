@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 
 from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
+from ..common.steps import Steps
 from ._wire_messages import BATCH_HEAD_BYTES, MESSAGE_HEAD_BYTES, Bye, encode
 from .config import NatsConfig
 from .connection import Connection
@@ -87,6 +88,8 @@ class WireLink(Connection):
         self.sessions: dict[str, Session] = {}
         self.served: dict[str, Callable[[Msg], Awaitable[None]]] = {}
         """Who listens here, by subject."""
+        self.steps: Steps
+        """Starts the handlers. There once the link is open."""
         self._subscriptions: dict[str, Subscription] = {}
         self._tokens = 0
         self._out: deque[tuple[str, bytes, str]] = deque()
@@ -104,6 +107,7 @@ class WireLink(Connection):
                 f"{self.place} takes messages of up to {self.client.max_payload} bytes only",
                 hint=f"set max_payload of the servers to {_MIN_PAYLOAD} or more",
             )
+        self.steps = Steps(asyncio.get_running_loop())
         self._writer = asyncio.create_task(self._write())
 
     @property
@@ -231,4 +235,5 @@ class WireLink(Connection):
             self._news.set()
             await asyncio.wait([self._writer])
             self._writer = None
+            await self.steps.close()
         await super().close()

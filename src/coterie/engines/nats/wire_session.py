@@ -47,6 +47,8 @@ class Session:
         """Messages from this number on certainly did not arrive. Set when the session is over."""
         self.incoming: Incoming = Incoming(link.max_message_bytes)
         self._out = Outgoing(link.frame_bytes)
+        self._window_bytes = link.window_bytes
+        self._max_message_bytes = link.max_message_bytes
         self._leaving = False
         self._sent_bytes = 0
         self._acknowledged_bytes = 0
@@ -83,7 +85,8 @@ class Session:
     @property
     def congested(self) -> bool:
         """Whether nothing that can wait should be sent."""
-        return self.waiting_bytes >= self.link.window_bytes
+        out = self._out
+        return out.waiting_bytes + self._sent_bytes - self._acknowledged_bytes >= self._window_bytes
 
     async def writable(self) -> None:
         """Return when the other end has received most of what it was sent, or the session is over."""
@@ -96,8 +99,8 @@ class Session:
         `TooLarge`; nothing of it is sent then. Lost if the session is over.
         """
         frame = encode(message)
-        if len(frame) > self.link.max_message_bytes:
-            raise too_large(len(frame), self.link.max_message_bytes)
+        if len(frame) > self._max_message_bytes:
+            raise too_large(len(frame), self._max_message_bytes)
         if self.reason is not None:
             return self._out.numbered
         number = self._out.add(frame)
@@ -112,7 +115,7 @@ class Session:
         """Let go what may leave: no more than the window is under way."""
         self._leaving = False
         under_way = self._sent_bytes - self._acknowledged_bytes
-        while self._out.waiting_bytes and under_way < self.link.window_bytes:
+        while self._out.waiting_bytes and under_way < self._window_bytes:
             under_way += self._post(self._out.take())
 
     def _post(self, messages: list[Any]) -> int:
@@ -149,7 +152,7 @@ class Session:
         if batch.messages:
             self._received_bytes += len(data)
         self._take_all(batch)
-        if self.open and self._received_bytes - self._told_bytes >= self.link.window_bytes // 4:
+        if self.open and self._received_bytes - self._told_bytes >= self._window_bytes // 4:
             self._leave()
             if self._received_bytes != self._told_bytes:  # The window is full, or there is nothing to say.
                 self._post([])
