@@ -77,4 +77,8 @@ def connection_error(error: BaseException, place: str) -> CoterieError:
     if isinstance(error, TimeoutError):
         return Unavailable(f"{place} does not answer in time", outcome=Outcome.NOT_APPLIED)
     kind = "" if isinstance(error, RedisError) else f"{type(error).__name__}: "
-    return Unavailable(f"{place} cannot be reached: {kind}{error}", outcome=Outcome.NOT_APPLIED)
+    return Unavailable(
+        f"{place} cannot be reached: {kind}{error}",
+        outcome=Outcome.NOT_APPLIED,
+        hint="is it running, and is the URL right?",
+    )
