@@ -7,7 +7,7 @@ import logging
 import math
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -326,8 +326,11 @@ async def held(queues: Queues, spec: QueueSpec, lease: Lease) -> AsyncIterator[L
         if lease.lost and not lease.over:
             if cancelled:
                 # The body ended before it could be told; nobody else shall be told in its place.
-                with suppress(asyncio.CancelledError):
+                try:
                     await asyncio.sleep(0)
+                except asyncio.CancelledError:
+                    if task.cancelling() > before + 1:
+                        raise
             raise _lost(spec, lease)
     finally:
         if cancelled:

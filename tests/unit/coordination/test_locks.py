@@ -239,6 +239,20 @@ async def test_a_cancellation_by_somebody_else_stays_one(place: Place) -> None:
     assert await place.keys() == []
 
 
+async def test_a_cancellation_by_somebody_else_stays_one_when_the_lease_is_lost_at_the_end(
+    place: Place,
+) -> None:
+    async def body() -> None:
+        async with lock as lease:
+            lease.session.lose("it was lost")
+            task.cancel()
+
+    task = start(place.node(), body)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert task.cancelled()
+
+
 async def test_a_body_that_does_not_wait_hears_of_the_loss_at_its_end(place: Place) -> None:
     async def body() -> None:
         async with lock as lease:
