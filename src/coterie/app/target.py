@@ -50,6 +50,8 @@ def load_app(target: str) -> App:
 
 def _apps_of(module: ModuleType, where: str) -> str:
     apps = [name for name, value in vars(module).items() if isinstance(value, App)]
+    if len(apps) > 1:
+        return f"name one of its apps: {', '.join(f'{where}:{name}' for name in apps)}"
     return f"did you mean {where}:{apps[0]}?" if apps else "create one: app = App('name')"
 
 

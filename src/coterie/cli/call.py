@@ -14,7 +14,7 @@ from ..errors import InvalidArgument, Outcome, Unavailable
 from ..node import NodeConfig, connect
 from ..services import MethodSpec, make_client
 from .options import Command, as_json, engine_options, epilog, load, no_node, read_json, run_async, target
-from .output import declared, print_json, print_line, print_table
+from .output import declared, echo, print_json, print_line, print_table
 
 __all__ = ["command"]
 
@@ -89,6 +89,8 @@ def _list(app: App, *, as_json: bool) -> None:
     if as_json:
         facts = [{"method": name, "signature": signature, "doc": doc} for name, signature, doc in found]
         print_json({"app": app.name, "methods": facts})
+    elif not found:
+        echo(f"the app {app.name!r} has no service")
     else:
         rows = [(name + signature, (doc.splitlines() or [""])[0]) for name, signature, doc in found]
         print_table(("method", ""), rows)

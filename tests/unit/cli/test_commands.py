@@ -284,6 +284,13 @@ def test_methods_are_listed(run: Run) -> None:
     assert method == {"method": "Sums.add", "signature": "(a: int, b: int = 1) -> int", "doc": "Add them."}
 
 
+def test_an_app_without_services_and_a_file_with_two_apps(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "two.py").write_text("from coterie import App\na, b = App('a'), App('b')\n")
+    assert run("call", "two.py:a").out == "the app 'a' has no service\n"
+    assert run("call", "two.py:a", "--json").json == {"app": "a", "methods": []}
+    assert "name one of its apps: two.py:a, two.py:b" in run("call", "two.py").err
+
+
 def test_no_node_is_told(run: Run) -> None:
     ran = run("status", "APP")
     assert ran.code == 0
