@@ -73,8 +73,10 @@ async def connect(
         finally:
             CURRENT.reset(token)
     finally:
-        await _give_back(core)
-        await core.close()
+        try:
+            await _give_back(core)
+        finally:
+            await core.close()
 
 
 async def _give_back(core: Core) -> None:

@@ -203,12 +203,7 @@ class Node:
             return self.pending
         self._draining = True
         deadline = self._core.ports.clock.monotonic() + timeout_s
-        await self._resign(timeout_s)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._core.membership.announce(MemberState.DRAINING)
-        except (CoterieError, TimeoutError):
-            pass  # The others find out when they call: a draining node refuses, and nothing is lost.
+        await asyncio.gather(self._tell_that_it_drains(timeout_s), self._resign(timeout_s))
         left_s = max(0.0, deadline - self._core.ports.clock.monotonic())
         if self._http is not None:
             await asyncio.gather(self._http.drain(left_s), self._listener.drain(left_s))
@@ -217,6 +212,12 @@ class Node:
         if self._core.ledger is not None:
             await self._core.ledger.drain(max(0.0, deadline - self._core.ports.clock.monotonic()))
         return self.pending
+
+    async def _tell_that_it_drains(self, timeout_s: float) -> None:
+        # Otherwise the others find out when they call: a draining node refuses, and nothing is lost.
+        with suppress(CoterieError, TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._core.membership.announce(MemberState.DRAINING)
 
     async def _resign(self, timeout_s: float) -> None:
         """End what this node does as a leader, so that another can begin."""

@@ -11,6 +11,7 @@ import pytest
 
 from coterie import App, CoterieError, NotFound, Unavailable
 from coterie.errors import AlreadyExists, InvalidConfiguration, NotRunning, Unsupported
+from coterie.membership import MemberState
 from coterie.node import Node, NodeConfig, connect
 from coterie.ports import Durability
 from coterie.testing import Cluster
@@ -218,6 +219,53 @@ async def test_a_node_that_cannot_leave_still_releases_everything(
     assert world.entered[before:] == ["out"]
     with pytest.raises(Unavailable, match="nobody listens"):
         await ports.wire.connect(address).request("Where.here", b"\x90", timeout_s=1)
+
+
+@pytest.mark.parametrize("how", ["fails", "hangs"])
+async def test_a_caller_that_cannot_give_back_still_releases_everything(
+    world: World, cluster: Cluster, how: str
+) -> None:
+    ports = await world.ports(cluster, "stubborn")
+    store = Stubborn(ports.store, how)
+    cores = []
+
+    async def call() -> None:
+        async with connect(world.app, ports=replace(ports, store=store)) as connection:
+            cores.append(connection._core)
+            async with world.app.lock("one"):  # Only who has held something has something to give back.
+                pass
+            assert await world.where.here()
+
+    calling = asyncio.create_task(call())
+    await store.asked.wait()
+    if how == "hangs":
+        calling.cancel()
+    with pytest.raises(RuntimeError if how == "fails" else asyncio.CancelledError):
+        await calling
+    assert not cores[0].membership.fresh
+    assert not cores[0].channels._channels
+
+
+async def test_the_others_know_that_a_node_drains_while_its_leader_still_ends(world: World) -> None:
+    leads, may_end = asyncio.Event(), asyncio.Event()
+
+    @world.app.leader("boss")
+    async def lead(_lease: Any) -> None:
+        leads.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await may_end.wait()
+
+    async with Cluster(world.app, nodes=1) as cluster:
+        await leads.wait()
+        leaving = cluster.nodes[0]
+        other = await cluster.add()
+        draining = asyncio.create_task(leaving.drain(30))
+        seen = other._core.membership.view.members
+        await eventually(lambda: seen[leaving.id].state is MemberState.DRAINING)
+        may_end.set()
+        assert await draining == 0
 
 
 async def test_a_name_is_taken_once(world: World, cluster: Cluster) -> None:
