@@ -231,16 +231,23 @@ class Connection:
         self, subject: str, body: bytes, headers: dict[str, str] | None, timeout_s: float
     ) -> Msg:
         # The client library has this too, but in Python 3.11 may swallow a cancellation.
-        reply: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        reply: asyncio.Future[Msg | None] = loop.create_future()
 
-        def take(message: Msg) -> None:
+        def take(message: Msg | None) -> None:
             if not reply.done():
                 reply.set_result(message)
 
         with self.taking(take) as inbox:
             await self.client.publish(subject, body, inbox, headers)
-            async with asyncio.timeout(timeout_s):
-                return await reply
+            timer = loop.call_later(timeout_s, take, None)
+            try:
+                message = await reply
+            finally:
+                timer.cancel()
+        if message is None:
+            raise TimeoutError
+        return message
 
     @contextmanager
     def taking(self, take: Callable[[Msg], None]) -> Iterator[str]:

@@ -76,9 +76,10 @@ class Consumer:
                 await subscription.unsubscribe()
 
     def receive(self, sequence: int, subject: str, data: bytes) -> None:
-        """Hand a message on."""
-        self._receive(sequence, subject, data)
-        self.position = sequence
+        """Hand a message on, unless its sender did so when it was told of its place."""
+        if sequence > self.position:
+            self._receive(sequence, subject, data)
+            self.position = sequence
 
 
 class _Reading:

@@ -105,7 +105,7 @@ class NatsLog:
             offset = await place.append(records)
         except ApiError as error:
             raise self._link.refusal(error) from error
-        await self._news.tell(place.stream, offset)
+        self._news.tell_soon(place.stream, offset)
         return offset
 
     async def read(self, topic: str, partition: int, offset: int, *, limit: int = 1000) -> Segment:
@@ -184,7 +184,7 @@ class NatsLog:
 
     async def close(self) -> None:
         self._closed = True
-        self._news.close()
+        await self._news.close()
         for place in list(self._partitions.values()):
             await place.close()
         self._partitions.clear()

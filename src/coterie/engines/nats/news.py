@@ -22,6 +22,22 @@ class News:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._waiting: set[Waiting] = set()
+        self._untold: dict[str, int] = {}
+        self._telling: asyncio.Task[None] | None = None
+
+    def tell_soon(self, stream: str, offset: int) -> None:
+        """Tell that the record at `offset` can be read; of several in a turn of the loop only the last."""
+        self._untold[stream] = max(offset, self._untold.get(stream, offset))
+        if self._telling is None:
+            self._telling = asyncio.create_task(self._tell_all())
+
+    async def _tell_all(self) -> None:
+        try:
+            while self._untold:
+                stream, offset = self._untold.popitem()
+                await self.tell(stream, offset)
+        finally:
+            self._telling = None
 
     async def tell(self, stream: str, offset: int | None) -> None:
         """Tell that the record at `offset` can be read, or with None that the stream is gone."""
@@ -46,10 +62,13 @@ class News:
                 with suppress(NatsError, OSError):
                     await subscription.unsubscribe()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Wake all who wait."""
         for waiting in self._waiting:
             waiting.wake()
+        if self._telling is not None:
+            self._telling.cancel()
+            await asyncio.wait([self._telling])
 
 
 class Waiting:

@@ -63,7 +63,9 @@ class Partition:
         self._closed = False
         self._link = link
         self._replicas = replicas
-        self._entropy = entropy
+        self._id = entropy.identifier()
+        self._number = 0
+        """How many messages were sent; after the id it is what the server knows a message by."""
         self._queue: deque[_Append] = deque()
         self._queued = 0
         self._sending: dict[asyncio.Task[None], list[_Append]] = {}
@@ -117,13 +119,14 @@ class Partition:
         return appends
 
     async def _deliver(self, appends: list[_Append]) -> None:
+        self._number += 1
         body = _encode([append.data for append in appends])
         deadline = appends[0].since + self._link.config.operation_timeout_s
         try:
             sequence = await self._link.publish(
                 f"{self.stream}.records",
                 body,
-                self._entropy.identifier(),
+                f"{self._id}-{self._number}",
                 deadline=deadline,
                 nobody=self._still_there,
             )

@@ -32,6 +32,8 @@ _MAX_OPERATIONS = 512
 _ENVELOPE_BYTES = 4096
 _MAX_IN_FLIGHT = 8
 _RETRY_S = 0.1
+_NOWHERE = -1
+"""Where a copy is that has no state yet: no message comes next."""
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Envelope).decode
 
@@ -154,10 +156,7 @@ class Replica:
         self._waiting += 1
         asked.future.add_done_callback(self._answered)
         self._queue.append(asked)
-        if not self._sending_soon:
-            # All that is asked in this turn of the loop goes together.
-            self._sending_soon = True
-            self._loop.call_soon(self._send)
+        self._send()
         return asked.future
 
     def _answered(self, future: asyncio.Future[int]) -> None:
@@ -170,15 +169,11 @@ class Replica:
 
     def _send(self) -> None:
         """Send what waits, unless enough is on its way: then it goes together, a little later."""
-        self._sending_soon = False
-        while self._queue and self._in_flight < _MAX_IN_FLIGHT and not self._closed:
-            asked = self._take()
-            if asked:
-                self._number += 1
-                message = _Message(asked, self._loop.create_future())
-                self._pending[self._number] = message
-                self._in_flight += 1
-                self._start(self._deliver(self._number, message))
+        idle = not self._sending_soon and self._in_flight < _MAX_IN_FLIGHT
+        if self._queue and idle and not self._closed:
+            # It begins in the next turn of the loop: all that is asked in this one goes together.
+            self._sending_soon = True
+            self._start(self._deliver())
 
     def _take(self) -> list[_Asked]:
         """Take from the queue what one message holds."""
@@ -194,19 +189,30 @@ class Replica:
                 size += len(first.data)
         return asked
 
-    async def _deliver(self, number: int, message: _Message) -> None:
-        """Send a message until it is stored, and wait until it is applied."""
-        deadline = message.asked[0].since + self._link.config.operation_timeout_s
+    async def _deliver(self) -> None:
+        """Send a message of what waits until it is stored, and wait until it is applied."""
+        self._sending_soon = False
+        asked = self._take()
+        if not asked:
+            return
+        self._number += 1
+        number = self._number
+        self._pending[number] = message = _Message(asked, self._loop.create_future())
+        self._in_flight += 1
+        self._send()
+        deadline = asked[0].since + self._link.config.operation_timeout_s
         oldest = next(iter(self._pending))
-        body = _encode((self._id, number, oldest, [asked.data for asked in message.asked]))
+        body = _encode((self._id, number, oldest, [one.data for one in asked]))
+        subject = f"{self._name}.log"
         try:
             try:
-                id_ = f"{self._id}-{number}"
-                await self._link.publish(f"{self._name}.log", body, id_, deadline=deadline)
+                sequence = await self._link.publish(subject, body, f"{self._id}-{number}", deadline=deadline)
             finally:
                 self._in_flight -= 1
                 self._send()
-            # The consumer brings it, usually before the acknowledgement is here.
+            if sequence == self._consumer.position + 1:
+                # Nothing came between. Otherwise, or if it was quicker, the consumer brings it.
+                self._consumer.receive(sequence, subject, body)
             if not message.applied.done():
                 async with asyncio.timeout_at(deadline):
                     await message.applied
@@ -326,6 +332,7 @@ class Replica:
             self._fail_with(message.asked, error)
 
     async def _restore(self) -> None:
+        self._consumer.position = _NOWHERE
         found = await self._images.newest()
         self.machine, position, self._image_bytes = Machine(), 0, 0
         if found is not None:
