@@ -55,7 +55,8 @@ class Barrier:
         """Wait until all parties are there, and return the number of the round, from 1 on.
 
         Raises `DeadlineExceeded` when they do not come within `wait_s` and the call's deadline, `LeaseLost`
-        when this node was silent for too long. Then this party is not counted.
+        when this node was silent for too long. Then this party is not counted. Raises `Unavailable` when the
+        time is over and the Store does not say whether it was.
         """
         here = bound()
         loop = asyncio.get_running_loop()
@@ -101,10 +102,12 @@ class Barrier:
         except asyncio.CancelledError:
             if lost:
                 raise LeaseLost(f"the lease was lost while waiting at the barrier {self.name!r}") from None
+            if not scope.expired():
+                raise  # Somebody else cancels the task.
             gone_on = await self._give_up(here, mine, arrived)
-            if gone_on is not None and scope.expired():
-                return gone_on
-            raise
+            if gone_on is None:
+                raise
+            return gone_on
         finally:
             session.orphan(mine, stray=False)
 
@@ -139,15 +142,30 @@ class Barrier:
                 Commit((*puts, Put(prefix + "round", _encode(number))), (), tuple(checks))
             )
 
-    @staticmethod
-    async def _give_up(here: Coordination, mine: str, arrived: int) -> int | None:
-        """Leave, unless all could go on meanwhile: then return the round."""
+    async def _give_up(self, here: Coordination, mine: str, arrived: int) -> int | None:
+        """Leave, unless all could go on meanwhile: then return the round.
+
+        Raises `Unavailable` (outcome unknown) when the Store does not say: this party may be counted.
+        """
         try:
             await here.store.commit(Commit((), (mine,), (Check(mine, arrived),)))
-        except CoterieError:
-            entry: Entry | None = await here.store.get(mine)
-            return None if entry is None else _decode(entry.value) or None
+        except CoterieError as refused:
+            try:
+                entry: Entry | None = await here.store.get(mine)
+            except CoterieError as error:
+                raise self._doubtful() from error
+            if entry is None:
+                return None
+            number: int = _decode(entry.value)
+            if number == _ARRIVED:
+                raise self._doubtful() from refused
+            return number
         return None
+
+    def _doubtful(self) -> Unavailable:
+        return Unavailable(
+            f"nobody knows whether this party passed the barrier {self.name!r}: its time is over"
+        )
 
 
 def _apply(batch: Batch, there: dict[str, tuple[int, int]]) -> None:

@@ -113,3 +113,23 @@ async def test_a_party_whose_node_died_is_not_counted(place: Place) -> None:
 
 async def arrived(place: Place, count: int) -> bool:
     return len(await place.keys("app/barrier/gate/at/")) == count
+
+
+async def test_who_gives_up_and_cannot_leave_may_be_counted(place: Place) -> None:
+    a, b = place.node("a", lease_s=60.0), place.node("b", lease_s=60.0)
+    late = start(a, Barrier("gate", 2, wait_s=1.0).wait)
+    await until(lambda: arrived(place, 1))
+    place.flaky["a"].cut = True
+    with pytest.raises(Unavailable, match="nobody knows") as caught:
+        await late
+    assert caught.value.outcome is Outcome.UNKNOWN
+    assert await start(b, Barrier("gate", 2).wait) == 1, "it was counted"
+
+
+async def test_who_is_cancelled_at_a_barrier_is_cancelled_also_while_the_store_is_away(place: Place) -> None:
+    waiting = start(place.node("a"), Barrier("gate", 2).wait)
+    await until(lambda: arrived(place, 1))
+    place.flaky["a"].cut = True
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
