@@ -243,6 +243,24 @@ def test_a_full_notebook_is_inconclusive() -> None:
     assert broken.inconclusive
 
 
+@pytest.mark.parametrize("ends_late", [False, True])
+def test_what_saw_more_than_is_recorded_is_not_blamed(ends_late: bool) -> None:
+    """A read that is under way when the notebook is full may see a write that began later."""
+    ticks = itertools.count()
+    book = Notebook("shop", lambda: next(ticks), limit=1)
+    read = book.begin("node-1", "get", "stock/a")
+    book.keep(read)
+    if not ends_late:
+        book.ok(read, "1 (write 1)")
+    book.keep(book.begin("node-2", "put", "stock/a", "1 (write 1)"))
+    if ends_late:
+        book.ok(read, "1 (write 1)")
+    broken = judge(book)
+    assert broken is not None
+    assert broken.promise == "map stock"
+    assert broken.inconclusive is ends_late
+
+
 async def test_a_write_that_a_fence_should_have_refused_is_found(lab: Lab) -> None:
     async def fenced(name: str, token: int, key: str) -> None:
         await lab.store.commit(Commit((Put(key, b"\x01"),), fences=(Fence(name, token),)))

@@ -172,5 +172,5 @@ def test_without_all_the_evidence_nothing_is_said() -> None:
     book = Book()
     book.put("cup")
     book.find(book.scan())
-    book.full = True
+    book.full_at = 0
     assert "evidence" in str(book.sentence())

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from ...history import MODELS
 from .appends import as_appends
@@ -31,12 +32,19 @@ def judge(notebook: Notebook) -> Broken | None:
     """Return the first promise that was broken, else the first that is inconclusive, else None."""
     unsure: Broken | None = None
     for broken in _all(notebook):
-        if not broken.inconclusive:
+        if broken.inconclusive or not _is_complete(broken, notebook):
+            unsure = unsure or replace(broken, inconclusive=True)
+        else:
             return broken
-        unsure = unsure or broken
     if unsure is None and notebook.full:
         return Broken("evidence", "the universe had more operations than are recorded", inconclusive=True)
     return unsure
+
+
+def _is_complete(broken: Broken, notebook: Notebook) -> bool:
+    """Return whether all is recorded that could explain the witness: what began before it saw anything."""
+    last = notebook.full_at
+    return last is None or all(each.end <= last or each.outcome == "unknown" for each in broken.witness)
 
 
 def _all(notebook: Notebook) -> Iterator[Broken]:

@@ -79,7 +79,8 @@ class Notebook:
         self.contradictions: list[str] = []
         self.witness: tuple[Interval, ...] = ()
         """What shows the promise to be broken, once that is known."""
-        self.full: bool = False
+        self.full_at: int | None = None
+        """The position from which on something may be missing."""
         self.busy: int = 0
         """How many operations of clients and handlers of nodes are under way."""
         self.activity: int = 0
@@ -91,6 +92,15 @@ class Notebook:
         self._passes = 0
         self._found = 0
         self._read: tuple[int, dict[str, int], set[str]] = (-1, {}, set())
+
+    @property
+    def full(self) -> bool:
+        """Whether something is missing."""
+        return self.full_at is not None
+
+    def _lacks_room(self) -> None:
+        if self.full_at is None:
+            self.full_at = self._position
 
     def _next(self) -> int:
         self._position += 1
@@ -117,7 +127,7 @@ class Notebook:
     def keep(self, noted: Noted) -> bool:
         """Say whether there is room for another operation, and take it in."""
         if len(self.operations) >= self._limit:
-            self.full = True
+            self._lacks_room()
             return False
         self.operations.append(noted)
         return True
@@ -127,7 +137,7 @@ class Notebook:
         if len(to) < self._limit:
             to.append(item)
         else:
-            self.full = True
+            self._lacks_room()
 
     def other(self) -> Iterator[Noted]:
         """Yield scans and streams, and what was given out by locks, sequences, schedules and rate limits."""
@@ -145,7 +155,7 @@ class Notebook:
         if len(self.calls) < self._limit:
             self.calls.append(call)
         else:
-            self.full = True
+            self._lacks_room()
         return call
 
     def called(self, number: int) -> Call | None:
@@ -173,7 +183,7 @@ class Notebook:
         if len(self.over) < self._limit:
             self.over[job, due] = revision
         else:
-            self.full = True
+            self._lacks_room()
 
     def asked(self, limit: str, key: str, rate: Rate, host: str, units: int) -> Rated:
         """Note that `host` asks for units of a rate limit; return all that happened under the key."""
@@ -183,7 +193,7 @@ class Notebook:
             if len(self.rated) < self._limit:
                 self.rated[limit, key] = rated
             else:
-                self.full = True
+                self._lacks_room()
         rated.hosts.add(host)
         rated.most = max(rated.most, units)
         return rated
@@ -194,7 +204,7 @@ class Notebook:
         if self._passes <= self._limit:
             rated.passed.append(passed)
         else:
-            self.full = True
+            self._lacks_room()
 
     def found(self, scan: Scanned, key: str, version: int) -> None:
         """Note what a scan has found."""
@@ -203,7 +213,7 @@ class Notebook:
             scan.found.append((key, version))
             scan.until = self._position
         else:
-            self.full = True
+            self._lacks_room()
 
     def scanned_all(self, scan: Scanned) -> None:
         """Note that a scan came to the end of the map."""
