@@ -12,6 +12,7 @@ import msgspec
 from ...context import Metadata
 from ...errors import CoterieError, DeadlineExceeded, Outcome, Unavailable
 from ..common.calls import refusal_of
+from ..common.connecting import heard, wait_to_send
 from ._wire_messages import Call, Cancel, Credit, Datagram
 from .wire_calls import CallingSession, Complete, Pending
 from .wire_link import WireLink
@@ -151,22 +152,11 @@ class NatsChannel:
                 if self._connecting is None:
                     self._connecting = self._begin_to_connect()
                 waiting = asyncio.shield(self._connecting)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await waiting
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    f"{self.address} could not be reached in time", outcome=Outcome.NOT_APPLIED
-                ) from None
-            except asyncio.CancelledError:
-                caller = asyncio.current_task()
-                if caller is None or caller.cancelling() or not self._closed:
-                    raise
-                # Not the caller was cancelled, but the attempt to connect, by `close`: said above.
+            await wait_to_send(waiting, deadline, address=self.address, closed=lambda: self._closed)
 
     def _begin_to_connect(self) -> asyncio.Task[CallingSession]:
         connecting = asyncio.create_task(self._connect())
-        connecting.add_done_callback(_heard)  # It may be that nobody waits for it: a datagram does not.
+        connecting.add_done_callback(heard)  # It may be that nobody waits for it: a datagram does not.
         return connecting
 
     async def _connect(self) -> CallingSession:
@@ -202,8 +192,3 @@ class NatsChannel:
             session.close(Unavailable("the channel was closed"))
             raise
         return session
-
-
-def _heard(connecting: asyncio.Task[CallingSession]) -> None:
-    if not connecting.cancelled():
-        connecting.exception()

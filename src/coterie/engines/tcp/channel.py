@@ -21,6 +21,7 @@ from ...errors import (
 )
 from ...ports.entropy import Entropy
 from ..common.calls import failure_of, refusal_of
+from ..common.connecting import heard, wait_to_send
 from ..common.timers import Deadlines
 from ._handshake import CallerHandshake
 from .config import Address, WireConfig
@@ -309,22 +310,11 @@ class TcpChannel:
                 if self._connecting is None:
                     self._connecting = self._begin_to_connect()
                 waiting = asyncio.shield(self._connecting)
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await waiting
-            except TimeoutError:
-                raise DeadlineExceeded(
-                    f"{self.address} could not be reached in time", outcome=Outcome.NOT_APPLIED
-                ) from None
-            except asyncio.CancelledError:
-                caller = asyncio.current_task()
-                if caller is None or caller.cancelling() or not self._closed:
-                    raise
-                # Not the caller was cancelled, but the attempt to connect, by `close`: said above.
+            await wait_to_send(waiting, deadline, address=self.address, closed=lambda: self._closed)
 
     def _begin_to_connect(self) -> asyncio.Task[CallingConnection]:
         connecting = self._loop.create_task(self._connect())
-        connecting.add_done_callback(_heard)  # It may be that nobody waits for it: a datagram does not.
+        connecting.add_done_callback(heard)  # It may be that nobody waits for it: a datagram does not.
         return connecting
 
     async def _connect(self) -> CallingConnection:
@@ -367,11 +357,6 @@ class TcpChannel:
                 raise
         connection.peer = self.address
         return connection
-
-
-def _heard(connecting: asyncio.Task[CallingConnection]) -> None:
-    if not connecting.cancelled():
-        connecting.exception()
 
 
 def _reason(error: Exception) -> str:
