@@ -230,9 +230,9 @@ def due(schedule: Schedule, after: float, now: float, *, most: int) -> tuple[lis
     while moment <= now:
         found.append(moment)
         if len(found) > most:
-            # Far behind: begin again near the end. The ticks of a schedule are of much the same density.
-            gap = (found[-1] - found[0]) / most
-            nearer = now - gap * most / 2
+            # Far behind: begin again near the end, but well before the last `most`. The ticks of a schedule
+            # are of much the same density.
+            nearer = now - 1.5 * (found[-1] - found[0])
             cut = True
             found = found[1:] if nearer <= moment else []
             moment = max(moment, nearer)
