@@ -43,7 +43,9 @@ class Duties:
 
     def run(self, duty: Coroutine[Any, Any, None], name: str) -> None:
         """Run one more until `stop`."""
-        self._tasks.append(asyncio.create_task(duty, name=name))
+        task = asyncio.create_task(duty, name=name)
+        task.add_done_callback(_tell_if_it_failed)
+        self._tasks.append(task)
 
     async def stop(self) -> None:
         """Cancel them all and wait until they have ended; what they held is given back. Idempotent."""
@@ -72,3 +74,9 @@ class Duties:
             failures += 1
             pause_s = backoff_s(failures, first_s=0.05, longest_s=_LONGEST_BACKOFF_S)
             await asyncio.sleep(pause_s * (0.5 + 0.5 * self._entropy.random()))
+
+
+def _tell_if_it_failed(task: asyncio.Task[None]) -> None:
+    # Nobody awaits a duty before the node stops, and its end would look as if there were nothing to do.
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("%s has ended on this node, by an error", task.get_name(), exc_info=error)

@@ -142,3 +142,16 @@ async def test_a_leader_that_has_failed_a_thousand_times_is_still_tried(
     async with asyncio.timeout(30):
         await enough.wait()
     await campaign.stop()
+
+
+async def test_a_duty_that_ends_by_an_error_is_told_at_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def fails() -> None:
+        raise RuntimeError("a bug")
+
+    campaign = Duties(SystemEntropy())
+    campaign.run(fails(), "coterie-schedule-report")
+    async with asyncio.timeout(10):
+        while "coterie-schedule-report has ended" not in caplog.text:
+            await asyncio.sleep(0)
+    assert "a bug" in caplog.text
+    await campaign.stop()
