@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from nats_kit import open_nats
 
 from coterie import lab
 from coterie.engines.nats import NatsEngine
-from coterie.errors import Conflict
+from coterie.errors import Conflict, LeaseLost
 from coterie.ports.store import ABSENT, Check, Commit, Put
 
 _EACH = 150
@@ -49,3 +50,17 @@ async def test_clients_that_write_at_once_apply_all_messages_once_and_in_one_ord
         assert one.replica.machine.image() == other.replica.machine.image()
         state = await one.link.state("coterie-store")
         assert one.replica.applied == state["last_seq"]
+
+
+async def test_leases_end_though_others_were_asked_to_end_together_with_the_first_of_them_before() -> None:
+    async with lab.start("nats") as cluster, open_nats(cluster.url) as engine:
+        store, replica = engine.store, engine.replica
+        first, second, third = [await store.grant(600) for _ in range(3)]
+        await store.renew(first)  # In the last moment: it has ended by the clock of who asks.
+        await replica._end([(first, 0), (second, 0)])
+        with pytest.raises(LeaseLost):
+            await store.renew(second)
+        await replica._end([(first, 1), (third, 0)])
+        for lease in (first, third):
+            with pytest.raises(LeaseLost):
+                await store.renew(lease)

@@ -97,6 +97,8 @@ class Replica:
         self._image_bytes = 0
         self._imaging = False
         self._deadlines = Deadlines()
+        self._ends = 0
+        """How many messages asked for the ends of leases."""
         self._renewed = asyncio.Event()
         self._look: asyncio.Future[None] | None = None
         self._looking = False
@@ -424,7 +426,10 @@ class Replica:
             part = due[start : start + _MAX_OPERATIONS]
             body = _encode((self._id, 0, 0, [End(lease, renewals) for lease, renewals in part]))
             # All clients ask for the same, and where it is one lease the server keeps one of the messages.
-            id_ = "end-{}-{}".format(*part[0]) if len(part) == 1 else f"{self._id}-end-{part[0][0]}"
+            # Several are never quite the same, so each message has an id of its own: one that the server took
+            # for a repetition of an earlier one would end nothing.
+            self._ends += 1
+            id_ = "end-{}-{}".format(*part[0]) if len(part) == 1 else f"{self._id}-end-{self._ends}"
             try:
                 await self._link.publish(f"{self._name}.log", body, id_)
             except (ApiError, CoterieError) as error:
