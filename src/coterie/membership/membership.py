@@ -156,9 +156,12 @@ class Membership:
                 self._lease = 0
                 self._standing.lost()
                 failures = 0
-            except CoterieError as error:
+            except Exception as error:  # noqa: BLE001 - a node that no longer tries is lost for good
                 failures += 1
-                _log.warning("could not renew the membership lease (attempt %d): %s", failures, error)
+                trace = None if isinstance(error, CoterieError) else error
+                _log.warning(
+                    "could not renew the membership lease (attempt %d): %s", failures, error, exc_info=trace
+                )
 
     async def _restore(self) -> None:
         """Write the record again if someone evicted this node although it lives, or if its news got lost."""

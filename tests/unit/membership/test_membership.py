@@ -132,6 +132,24 @@ async def test_a_view_is_followed_again_after_any_failure(party: Party) -> None:
     assert failing == ["once"]
 
 
+async def test_a_lease_is_renewed_again_after_any_failure(party: Party) -> None:
+    class Odd(Flaky):
+        failed = False
+
+        async def renew(self, lease: int) -> None:
+            if not self.failed:
+                self.failed = True
+                raise RuntimeError("a bug of the engine")
+            await self.store.renew(lease)
+            renewed.set()
+
+    renewed = asyncio.Event()
+    member = await party.join("b", Odd(party.store))
+    async with asyncio.timeout(10):
+        await renewed.wait()
+    assert member.joined
+
+
 async def test_a_failure_at_the_start_is_raised_whatever_it_is(party: Party) -> None:
     class Broken(Flaky):
         def watch(self, prefix: str) -> Any:
