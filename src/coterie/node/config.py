@@ -99,7 +99,8 @@ class NodeConfig:
         if self.wire and not self.wire.startswith(("nats://", "natss://")):
             raise InvalidConfiguration(
                 f"wire must be a URL of NATS, not {mask_url(self.wire)!r}",
-                hint="write nats://host:4222, or leave it empty: nodes then call each other straight",
+                hint="write nats://host:4222 (coterie up --wire nats starts servers), or leave it empty: "
+                "nodes then call each other straight",
             )
 
     def engine_url(self, app: str) -> str:

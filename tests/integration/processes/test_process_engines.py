@@ -120,6 +120,9 @@ def test_names_and_numbers_that_make_no_sense_are_told_at_once(tmp_path: Path) -
     told = command("up", str(SAMPLE), "--engine", "etcd", "--wire", "etcd", folder=tmp_path)
     assert told.returncode == 2
     assert "--wire is the URL of NATS servers, or nats to start them here, not 'etcd'" in told.stderr
+    told = command("run", str(SAMPLE), "--wire", "nats", folder=tmp_path)
+    assert told.returncode == 2
+    assert "coterie up --wire nats starts servers" in " ".join(told.stderr.split())
     told = command("up", str(SAMPLE), "--members", "3", folder=tmp_path)
     assert told.returncode == 2
     assert "--members is of an engine that is started here" in told.stderr
