@@ -129,4 +129,5 @@ def _file_error(error: Exception) -> CoterieError | None:
 def _exit_code(error: CoterieError) -> int:
     if isinstance(error, ProgramError):
         return 2 if error.outcome.value == "not_applied" else 1
-    return 2 if isinstance(error, InvalidConfiguration | InvalidArgument) else 1
+    refused = isinstance(error, InvalidConfiguration | InvalidArgument)
+    return 2 if refused and error.outcome is Outcome.NOT_APPLIED else 1  # A reply may be too large, too.

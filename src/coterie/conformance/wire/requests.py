@@ -273,6 +273,7 @@ async def bodies_are_limited(fixture: WireFixture) -> None:
             await _call(channel, "grow", most)
         except (Failure, TooLarge) as error:
             expect_equal(error.code, TooLarge.code, "the code of the error")
+            expect_equal(error.outcome, Outcome.UNKNOWN, "the outcome of a call whose reply is too large")
         else:
             raise Violation("a reply of five bytes too many arrived")
         service.release.set()

@@ -206,7 +206,7 @@ class AnsweringSession(Session):
 
     def _check(self, body: bytes) -> None:
         if len(body) > self.link.limits.max_body_bytes:
-            raise too_large(len(body), self.link.limits.max_body_bytes)
+            raise too_large(len(body), self.link.limits.max_body_bytes, outcome=Outcome.UNKNOWN)
 
     def _ended(self, id_: int, served: _Served, task: asyncio.Task[bytes | None]) -> None:
         del self.served[id_]

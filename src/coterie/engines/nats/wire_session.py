@@ -238,9 +238,10 @@ class Session:
         self._look_timer = self.loop.call_at(self._looks_at, self._look)
 
 
-def too_large(size: int, limit: int) -> TooLarge:
-    """Return the error for what may not be sent: nobody saw any of it."""
+def too_large(size: int, limit: int, *, outcome: Outcome = Outcome.NOT_APPLIED) -> TooLarge:
+    """Return the error for what may not be sent: nobody saw any of it. Of a reply, `outcome` is unknown."""
     return TooLarge(
         f"{size} bytes in one message; the limit of the wire is {limit}",
         hint="send less at once, or stream it",
+        outcome=outcome,
     )

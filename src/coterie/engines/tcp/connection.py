@@ -13,7 +13,7 @@ from typing import Any, cast
 import msgspec
 
 from ...codec.frames import PREFIX, FrameSplitter
-from ...errors import CoterieError, PermissionDenied, ProtocolError, TooLarge, Unavailable
+from ...errors import CoterieError, Outcome, PermissionDenied, ProtocolError, TooLarge, Unavailable
 from ..common.calls import printable
 from .config import WireConfig
 from .messages import Message, Ping, Pong, Reject, decode, encode
@@ -306,11 +306,12 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"a {type(message).__name__} was not expected here")
 
 
-def too_large(size: int, limit: int) -> TooLarge:
-    """Return the error for what may not be sent: nobody saw any of it."""
+def too_large(size: int, limit: int, *, outcome: Outcome = Outcome.NOT_APPLIED) -> TooLarge:
+    """Return the error for what may not be sent: nobody saw any of it. Of a reply, `outcome` is unknown."""
     return TooLarge(
         f"{size} bytes in one message; the limit of the wire is {limit}",
         hint="send less at once, or stream it",
+        outcome=outcome,
     )
 
 

@@ -256,7 +256,7 @@ class AcceptedConnection(Connection):
     def _reply(self, id_: int, body: bytes) -> None:
         size = len(body)
         if size > self._max_body_bytes:
-            raise too_large(size, self._max_body_bytes)
+            raise too_large(size, self._max_body_bytes, outcome=Outcome.UNKNOWN)
         if not self.usable and self._overfull:
             why = f"the reply of {size} bytes was dropped: {self.unread_bytes} wait for the caller to read"
             raise Overloaded(why, outcome=Outcome.UNKNOWN)
@@ -323,7 +323,7 @@ class AcceptedConnection(Connection):
                             served.refill = self.loop.create_future()
                             await served.refill
                     if len(body) > self._max_body_bytes:
-                        raise too_large(len(body), self._max_body_bytes)
+                        raise too_large(len(body), self._max_body_bytes, outcome=Outcome.UNKNOWN)
                     served.credit -= 1
                     self.send(Item(id_, _Raw(body)))
             self.send(End(id_))
