@@ -31,6 +31,8 @@ _CLOSE_S = 2.0
 _AUTHENTICATE = "/etcdserverpb.Auth/Authenticate"
 _RANGE = "/etcdserverpb.KV/Range"
 _LOOK_S = 0.5
+_LEADER = grpc.aio.Metadata(("hasleader", "true"))
+"""Goes with each call: only a member that knows a leader is to answer."""
 _OPTIONS = [
     # The caller decides what is sent again: a repeated transaction could be applied twice.
     ("grpc.enable_retries", 0),
@@ -49,6 +51,15 @@ _OPTIONS = [
 
 class _Swallowed(Exception):
     """A call whose leader is no longer."""
+
+
+_FAILURES = (
+    _Swallowed,
+    grpc.aio.AioRpcError,
+    grpc.aio.UsageError,
+    grpc.aio.InternalError,
+    asyncio.CancelledError,
+)
 
 
 class Client:
@@ -115,10 +126,11 @@ class Client:
             member = self._current
             timeout_s = min(left_s, config.attempt_timeout_s) if idempotent else left_s
             send = self._first_of_stream if stream else self._unary
-            async with self._turns:
-                verdict = await self._try(send(member, method, request, timeout_s))
-            if isinstance(verdict, bytes):
-                return verdict
+            try:
+                async with self._turns:
+                    return await send(member, method, request, timeout_s)
+            except _FAILURES as error:
+                verdict = self._verdict(error)
             said = f"({verdict.error})"
             if verdict.outcome is Outcome.UNKNOWN:
                 outcome = Outcome.UNKNOWN
@@ -139,22 +151,20 @@ class Client:
                 pause_s = min(pause_s * (1.5 + self._entropy.random()), _BACK_OFF_S[1])
         raise AssertionError  # The loop has no other end.
 
-    async def _try(self, sending: Coroutine[Any, Any, bytes]) -> bytes | Verdict:
-        try:
-            return await sending
-        except grpc.aio.AioRpcError as error:
+    def _verdict(self, error: BaseException) -> Verdict:
+        """Return what one of `_FAILURES` means. Raises it if it is the caller's own cancellation."""
+        if isinstance(error, grpc.aio.AioRpcError):
             return judge(error.code(), error.details() or "", self.config.place)
-        except _Swallowed:
+        if isinstance(error, _Swallowed):
             return Verdict(Unavailable("etcd's leader changed meanwhile"), Outcome.UNKNOWN, again=True)
-        except (asyncio.CancelledError, grpc.aio.UsageError, grpc.aio.InternalError):
-            # A channel that is closed cancels its calls, not the task that waits for them.
-            task = asyncio.current_task()
-            if not self._closed or (task is not None and task.cancelling()):
-                raise
-            return Verdict(Unavailable("the engine was closed meanwhile"), Outcome.UNKNOWN)
+        # A channel that is closed cancels its calls, not the task that waits for them.
+        task = asyncio.current_task()
+        if not self._closed or (task is not None and task.cancelling()):
+            raise error
+        return Verdict(Unavailable("the engine was closed meanwhile"), Outcome.UNKNOWN)
 
     async def _unary(self, member: int, method: str, request: bytes, timeout_s: float) -> bytes:
-        metadata = await self.metadata(member)
+        metadata = await self.metadata(member) if self.config.user else _LEADER
         call = self._method(member, method)(request, timeout=timeout_s, metadata=metadata)
         sent = self._watchdog.began(member, call)
         try:
@@ -210,7 +220,7 @@ class Client:
 
     async def metadata(self, member: int) -> list[tuple[str, str]]:
         """Return what goes with each call: the demand for a leader, and the login."""
-        found = [("hasleader", "true")]
+        found = [*_LEADER]
         if self.config.user:
             if not self._token:
                 await self._log_in(member)

@@ -12,12 +12,14 @@ __all__ = ["fields", "number", "part", "signed"]
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MASK = (1 << 64) - 1
+_SHORT = tuple(bytes((value,)) for value in range(0x80))
+"""The varints of one byte, which nearly all tags and most sizes are."""
 
 
 def _varint(value: int) -> bytes:
+    if 0 <= value < 0x80:
+        return _SHORT[value]
     value &= _MASK  # Negative numbers are of 64 bits in two's complement.
-    if value < 0x80:
-        return bytes((value,))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -27,13 +29,15 @@ def _varint(value: int) -> bytes:
 
 
 def number(field: int, value: int) -> bytes:
-    """Return a field that holds an int64, a bool or an enum."""
-    return _varint(field << 3) + _varint(value)
+    """Return a field that holds an int64, a bool or an enum; its number is below 16, as are all of ours."""
+    return _SHORT[field << 3] + _varint(value)
 
 
 def part(field: int, value: bytes) -> bytes:
-    """Return a field that holds bytes, text or a message."""
-    return _varint(field << 3 | _BYTES) + _varint(len(value)) + value
+    """Return a field that holds bytes, text or a message; its number is below 16, as are all of ours."""
+    size = len(value)
+    length = _SHORT[size] if size < 0x80 else _varint(size)
+    return _SHORT[field << 3 | _BYTES] + length + value
 
 
 def signed(value: int) -> int:
