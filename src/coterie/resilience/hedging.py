@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, TypeVar
 
 from .latency import Quantiles
 from .policy import Hedge
 
-__all__ = ["HedgeDelay", "race"]
+__all__ = ["HedgeDelay", "call_off", "race"]
 
 T = TypeVar("T")
 
@@ -55,22 +55,33 @@ async def race(
     The first end of which `is_answer` is true decides, where None stands for a result; whoever is left is
     cancelled. When none is, the error of the one that ended last is raised.
     """
-    running = {asyncio.ensure_future(first)}
+    # In lists, in the order of their beginning: sets of tasks are in an order that no seed repeats.
+    running = [asyncio.ensure_future(first)]
     try:
-        done, _ = await asyncio.wait(running, timeout=after_s)
-        if not done and (beside := second()) is not None:
-            running.add(asyncio.ensure_future(beside))
+        early, _ = await asyncio.wait(running, timeout=after_s)
+        if not early and (beside := second()) is not None:
+            running.append(asyncio.ensure_future(beside))
         while True:
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            decided = next((task for task in done if is_answer(_error(task))), None)
-            if decided is not None or not running:
-                return (decided or done.pop()).result()
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in running if task.done()]
+            running = [task for task in running if task not in done]
+            decided = [task for task in done if is_answer(_error(task))]
+            if decided or not running:
+                return (decided or done)[0].result()
     finally:
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        await call_off(running)
+
+
+async def call_off(tasks: Collection[asyncio.Task[Any]]) -> None:
+    """Cancel `tasks` and wait until they have ended. How they end is of no interest any more."""
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)
+    for task in tasks:
+        _error(task)
 
 
 def _error(task: asyncio.Task[Any]) -> BaseException | None:
+    # Asking is also what keeps the loop from telling of errors that nobody asked for.
     return asyncio.CancelledError() if task.cancelled() else task.exception()

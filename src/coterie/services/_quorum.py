@@ -20,6 +20,7 @@ from ..errors import (
     Unavailable,
 )
 from ..ports.wire import Failure
+from ..resilience.hedging import call_off
 from ._routing import Peer
 from .spec import MethodSpec
 
@@ -109,10 +110,12 @@ async def ask_quorum(remote: Remote, call: Pending, quorum: Quorum) -> Any:
     }
     votes: dict[str, _Vote] = {}
     count: Counter[object] = Counter()
-    running: set[asyncio.Task[_Vote]] = set(tasks)
+    running = list(tasks)  # In the order of their beginning, as in a race.
     try:
         while running and max(count.values(), default=0) + len(running) >= quorum.agreeing:
-            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in running if task.done()]
+            running = [task for task in running if task not in done]
             for task in done:
                 vote = votes[tasks[task].address] = task.result()
                 if not vote.answered:
@@ -121,10 +124,7 @@ async def ask_quorum(remote: Remote, call: Pending, quorum: Quorum) -> Any:
                 if count[vote.key] >= quorum.agreeing:
                     return _decided(vote)
     finally:
-        for task in running:
-            task.cancel()
-        if running:
-            await asyncio.wait(running)
+        await call_off(running)
     raise _undecided(call.plan.method, quorum, votes, peers)
 
 
