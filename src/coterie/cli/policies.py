@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import click
 import msgspec
 
-from ..errors import NotFound
+from ..errors import InvalidArgument
 from ..resilience import AdaptiveLimitConfig
 from ..resilience.overriding import flat
 from ..services import Admission, Admissions, Effective, MethodAdmission, MethodSpec, Policies, Sourced
@@ -59,7 +60,10 @@ def command(target: str, method: str | None, json_: bool) -> None:
         if method in {None, spec.name, each.target}
     }
     if method is not None and not found:
-        raise NotFound(f"the app {app.name!r} has no service or method {method!r}")
+        names = [*specs, *(each.target for spec in specs.values() for each in spec.methods.values())]
+        near = difflib.get_close_matches(method, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(sorted(names)) or 'none'}"
+        raise InvalidArgument(f"the app {app.name!r} has no service or method {method!r}", hint=hint)
     if json_:
         print_json({name: _as_json(each) for name, each in found.items()})
     elif method in found:

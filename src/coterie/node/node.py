@@ -192,7 +192,7 @@ class Node:
             if answer == member.id:
                 raise AlreadyExists(
                     f"a node called {member.name!r} runs already (pid {member.pid} on {member.host})",
-                    hint="give this one another --name, or stop the other",
+                    hint="stop the other, or give this one another name: --name; COTERIE_NAME for `up`",
                 )
             await membership.evict(member)
 

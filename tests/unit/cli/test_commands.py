@@ -185,6 +185,8 @@ WRONG = [
     (("call", "APP", "Sums.add", '{"a": "1"}'), "expected `int`, got `str` at parameter `a`", "it takes"),
     (("call", "APP", "Sums.add", '{"a": 1, "c": 1}'), "unknown field `c`", "it takes"),
     (("call", "APP", "Sums.add", '{"a": 1}', "--timeout", "0"), "0.0 is not in the range", "--help"),
+    (("policies", "APP", "Sums.ad"), "no service or method 'Sums.ad'", "did you mean Sums.add?"),
+    (("policies", "APP", "qqq"), "no service or method 'qqq'", "there are: Sums, Sums.add"),
     (("map", "gett"), "no such command 'gett'. Did you mean 'get'?", "coterie map --help"),
     (("map", "watch"), "no such command 'watch'. There are: delete, get, put, scan", "coterie map --help"),
     (("lab", "start"), "no such command 'start'. There are: install, list, up", "coterie lab --help"),
