@@ -5,8 +5,8 @@ first asked for, and given back when nothing has been held for a while.
 
 Whether a commit of unknown outcome wrote an entry cannot be found out by looking: it may still be on its
 way. So the lease that it named is used for nothing new, and revoked as soon as nothing else is held under it;
-after that the Store refuses the straggler. Until then it is deleted with each renewal, lest it take the place
-of a holder that nobody is.
+after that the Store refuses the straggler. Until then it is looked for at each renewal, and deleted, lest it
+take the place of a holder that nobody is.
 """
 
 from __future__ import annotations
@@ -75,7 +75,8 @@ class Session:
         self._verified: dict[str, int] = {}
         self._orphans: set[str] = set()
         self._strays: set[str] = set()
-        """Entries that may come to be at any time, for as long as the lease lives."""
+        """Entries that may come to be at any time, for as long as the lease lives. What is there by then may
+        be of a later attempt, under another lease."""
         self._kick = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._ended = False
@@ -113,10 +114,11 @@ class Session:
         self.detach(key)
         if self._ended:
             return
-        self._orphans.add(key)
         if stray:
             self.usable = False
             self._strays.add(key)
+        else:
+            self._orphans.add(key)
         self._kick.set()
 
     def lose(self, reason: str) -> None:
@@ -166,6 +168,7 @@ class Session:
             try:
                 await self._renew()
                 await self._forget_orphans()
+                await self._delete_strays()
                 wait_s = self._tenure.next_renewal_s(self._clock.boottime())
             except LeaseLost:
                 self.lose("its lease has ended in the Store")
@@ -184,7 +187,6 @@ class Session:
             return  # Woken for another reason.
         await self._store.renew(self.lease)
         self._tenure.renewed_at = began
-        self._orphans |= self._strays
         keys = list(self._verified.items())
         for first in range(0, len(keys), _CHECKS):
             await self._verify(keys[first : first + _CHECKS])
@@ -206,6 +208,13 @@ class Session:
             keys = tuple(sorted(self._orphans))[:_CHECKS]
             await self._store.commit(Commit((), keys))
             self._orphans.difference_update(keys)
+
+    async def _delete_strays(self) -> None:
+        for key in sorted(self._strays):
+            entry = await self._store.get(key)
+            if entry is not None and entry.lease == self.lease:
+                with suppress(Conflict):
+                    await self._store.commit(Commit((), (key,), (Check(key, entry.version),)))
 
 
 class Sessions:

@@ -354,7 +354,7 @@ async def test_a_commit_that_arrives_late_blocks_nobody_though_its_lease_is_need
             await lock.acquire()
         flaky.delay = False
         flaky.calls.clear()
-        await until(lambda: "commit" in flaky.calls)  # It is deleted, and not there yet.
+        await until(lambda: "get" in flaky.calls)  # It is looked for, and not there yet.
         await place.store.commit(flaky.late[0])
         async with on(place.node("b")), lock:
             pass

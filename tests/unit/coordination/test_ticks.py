@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 import pytest
-from coordination_place import Place, on, until
+from coordination_place import LEASE_S, Place, on, until
 
 from coterie import App
-from coterie.coordination import Every, Job, JobPolicy, JobRunner, Run, RunStatus, Tick
+from coterie.coordination import Every, Job, JobPolicy, JobRunner, Lock, Run, RunStatus, Tick
 from coterie.coordination._ticks_machine import Decided, Record, Wait, decide, finished
 from coterie.coordination.schedule import _View
 from coterie.coordination.session import Session
-from coterie.errors import Fenced, InvalidConfiguration
+from coterie.errors import Fenced, InvalidConfiguration, Unavailable
 from coterie.ports.store import Batch, Change, Commit
 from coterie.testing import Cluster
 
@@ -246,6 +246,34 @@ async def test_a_run_whose_lease_was_lost_while_it_was_decided_is_not_begun(plac
         )
         await until(lambda: attempts)
         assert attempts == [2], "the first attempt is over as soon as it began"
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_a_run_is_not_taken_for_an_earlier_attempt_that_had_no_answer(place: Place) -> None:
+    attempts: list[int] = []
+    commit = place.store.commit
+
+    async def mute(wanted: Commit) -> int:
+        revision = await commit(wanted)
+        if any("/alive/" in put.key for put in wanted.puts) and not unanswered:
+            unanswered.append(revision)
+            raise Unavailable("no answer")
+        return revision
+
+    async def work(tick: Tick) -> None:
+        attempts.append(tick.attempt)
+        await asyncio.Event().wait()
+
+    unanswered: list[int] = []
+    place.store.commit = mute  # type: ignore[method-assign]
+    async with on(place.node()) as binding, Lock("y"):  # So that the lease of the first attempt lives on.
+        following = asyncio.create_task(
+            JobRunner(Job("work", work, Every(0.1), JobPolicy()), binding).follow()
+        )
+        await until(lambda: attempts)
+        await asyncio.sleep(1.5 * LEASE_S)  # While it is renewed several times.
+        assert attempts == [2]
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)
 
