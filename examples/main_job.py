@@ -428,5 +428,7 @@ if __name__ == "__main__":
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     try:
         sys.exit(asyncio.run(main(parsed)))
+    except lab.LabError as error:  # No such engine, or its program is not installed.
+        sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)

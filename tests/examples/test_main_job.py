@@ -41,6 +41,13 @@ def test_the_books_balance(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_engine_that_there_is_not_is_told(tmp_path: Path) -> None:
+    done = main_job("--engine", "mongo", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no such engine: 'mongo' (there are nats, etcd, postgres")
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("engine", ["etcd", "nats", "etcd+nats", "postgres", "redis"])
 def test_the_books_balance_on_an_engine_that_is_hurt_as_well(tmp_path: Path, engine: str) -> None:
     done = main_job("--engine", engine, cwd=tmp_path)
