@@ -48,10 +48,11 @@ class Transaction:
     """What a transactional function reads and writes through.
 
     It sees its own writes, and the same value for a key however often it reads it. Nothing that it
-    writes is visible to others before the commit.
+    writes is visible to others before the commit. It ends with the run of the function: whoever still
+    holds it then, a task that was left behind for example, is refused.
     """
 
-    __slots__ = ("_deletes", "_fences", "_puts", "_reads", "_store")
+    __slots__ = ("_deletes", "_ended", "_fences", "_puts", "_reads", "_store")
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -59,6 +60,7 @@ class Transaction:
         self._puts: dict[str, bytes] = {}
         self._deletes: set[str] = set()
         self._fences: list[Fencing] = []
+        self._ended = False
 
     @overload
     async def get(self, mapping: StrongMap[V], key: str) -> V | None: ...
@@ -94,9 +96,18 @@ class Transaction:
 
     def fence(self, fence: Fencing) -> None:
         """Commit only if the lease is still held and no later holder has committed; otherwise `Fenced`."""
+        self._demand_open()
         self._fences.append(fence)
 
+    def _demand_open(self) -> None:
+        if self._ended:
+            raise InvalidArgument(
+                "the transaction is over: its function has ended, so nothing can be added to its commit",
+                hint="await all that uses `txn` before the function returns",
+            )
+
     def _stored(self, mapping: StrongMap[Any], key: str) -> str:
+        self._demand_open()
         bound: MapBinding = mapping._bound()
         if bound.store is not self._store:
             raise InvalidArgument(f"the map {mapping.name!r} lives in another store than this transaction")
@@ -166,7 +177,10 @@ class Transactional(Generic[P, R]):
         for attempt in range(self._contention.attempts):
             txn = Transaction(bound.store)
             try:
-                result = await self.function(txn, *args, **kwargs)
+                try:
+                    result = await self.function(txn, *args, **kwargs)
+                finally:
+                    txn._ended = True
             except Exception:
                 # An error decided on a mix of two states would be a lie (Guerraoui and Kapałka, "On the
                 # Correctness of Transactional Memory", 2008): it counts only if the state was real.

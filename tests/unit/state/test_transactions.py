@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from coterie.engines.memory import MemoryStore
-from coterie.errors import Conflict, Fenced, Outcome, Unavailable
+from coterie.errors import Conflict, Fenced, InvalidArgument, Outcome, Unavailable
 from coterie.ports.store import Check, Commit, Entry, Fence
 from coterie.state import StrongMap, Transaction, Transactional
 
@@ -111,6 +111,26 @@ async def test_nothing_is_visible_before_the_commit(accounts: StrongMap[int]) ->
         assert await accounts.get("a") is None
 
     await write()
+    assert await accounts.get("a") == 1
+
+
+async def test_a_task_left_behind_cannot_add_to_a_transaction_that_is_over(accounts: StrongMap[int]) -> None:
+    released = asyncio.Event()
+    left: list[asyncio.Task[None]] = []
+
+    @Transactional
+    async def pay(txn: Transaction) -> None:
+        async def later() -> None:
+            await released.wait()
+            txn.put(accounts, "a", 2)
+
+        txn.put(accounts, "a", 1)
+        left.append(asyncio.create_task(later()))
+
+    await pay()
+    released.set()
+    with pytest.raises(InvalidArgument, match="the transaction is over"):
+        await left[0]
     assert await accounts.get("a") == 1
 
 
