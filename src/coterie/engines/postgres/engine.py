@@ -12,7 +12,7 @@ from ...ports.entropy import Entropy
 from .config import PostgresConfig
 from .lane import Answer, Lane
 from .link import Link
-from .log import Append, PostgresLog, pack_appends, pack_here, unpack_appends
+from .log import QUERY_LINKS, Append, PostgresLog, pack_appends, pack_here, unpack_appends
 from .news import News
 from .operations import EXPIRE, Operation, pack, pack_put, unpack
 from .schema import Settings, log_guarantees, prepare, store_guarantees
@@ -20,7 +20,6 @@ from .store import PostgresStore
 
 __all__ = ["PostgresEngine", "open_engine"]
 
-_QUERY_LINKS = 2
 _APPLY = "SELECT * FROM @.apply($1, $2, $3, $4::smallint[], $5::text[], $6::bigint[], $7::bytea[])"
 _PUT = "SELECT * FROM @.put($1, $2, $3, $4, $5, $6)"
 _APPEND_HERE = "SELECT * FROM @.append_here($1, $2, $3, $4, $5)"
@@ -44,7 +43,7 @@ class PostgresEngine:
         )
         self._links: list[Link] = []
         self.gets: Link = self._link()
-        self._queries = [self._link() for _ in range(_QUERY_LINKS)]
+        self._queries = [self._link() for _ in range(QUERY_LINKS)]
         self._commit_link, self._append_link = self._link(), self._link()
         self.news: News = News(self._link(), config, self._expire)
         self.commits: Lane[Operation] = Lane(
@@ -102,10 +101,13 @@ class PostgresEngine:
     async def query(self, statement: str, *values: Any, idempotent: bool = True) -> list[Any]:
         """Ask on whichever connection is free."""
         deadline = self._loop.time() + self.config.operation_timeout_s
-        link = min(self._queries, key=lambda link: link.asked)
-        return await link.ask(
+        return await self.free_link().ask(
             statement.replace("@", self.config.schema), *values, deadline=deadline, idempotent=idempotent
         )
+
+    def free_link(self) -> Link:
+        """Return the one of the `QUERY_LINKS` connections for questions that has the least to do."""
+        return min(self._queries, key=_asked)
 
     def statistics(self) -> dict[str, int | float | str]:
         return {
@@ -133,6 +135,10 @@ class PostgresEngine:
             link.close()
         # Connections that are broken off end in the next turns of the loop.
         await asyncio.sleep(0)
+
+
+def _asked(link: Link) -> int:
+    return link.asked
 
 
 def _retrieve(future: asyncio.Future[int]) -> None:

@@ -55,16 +55,17 @@ class Link:
         """
         # In a task of its own: asyncpg would cancel the server's work when a caller is cancelled, and the
         # connection would be busy with that.
-        asking = self._loop.create_task(self._ask(statement, values, deadline, idempotent))
+        asking = self._loop.create_task(self.ask_in_turn(statement, values, deadline, idempotent))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
             asking.add_done_callback(_forget)
             raise
 
-    async def _ask(
-        self, statement: str, values: tuple[Any, ...], deadline: float, idempotent: bool
+    async def ask_in_turn(
+        self, statement: str, values: tuple[Any, ...], deadline: float, idempotent: bool = True
     ) -> list[Any]:
+        """Do the same for a caller that is never cancelled while it asks."""
         self.asked += 1
         try:
             async with self._turn:

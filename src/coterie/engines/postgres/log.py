@@ -26,11 +26,12 @@ from ...ports.log import (
     validate_topic,
 )
 from .lane import Answer
+from .reads import Page, Reads
 
 if TYPE_CHECKING:
     from .engine import PostgresEngine
 
-__all__ = ["Append", "PostgresLog", "pack_appends", "pack_here", "unpack_appends"]
+__all__ = ["QUERY_LINKS", "Append", "PostgresLog", "pack_appends", "pack_here", "unpack_appends"]
 
 # One row for the whole page, its records as one array of msgpack (0xdd begins one): client and server take
 # half the time that a row for each record costs. The order of what is aggregated is that of the page beneath.
@@ -60,6 +61,8 @@ LEFT JOIN @.bounds b ON b.topic = t.id AND b.partition = $2 WHERE t.name = $1
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Record]).decode
 _MAX_OFFSET = 2**63 - 1
+QUERY_LINKS = 2
+"""How many connections there are for questions, and so how many pages are read at once."""
 _MAX_APPEND_BYTES = 64 * 1024 * 1024
 
 
@@ -135,6 +138,10 @@ class PostgresLog:
     def __init__(self, engine: PostgresEngine, guarantees: LogGuarantees) -> None:
         self._engine = engine
         self._guarantees = guarantees
+        self._quick, self._large = (
+            statement.replace("@", engine.config.schema) for statement in (_READ_QUICKLY, _READ_LARGE)
+        )
+        self._reads = Reads(self._read, QUERY_LINKS)
         self._record_bytes = math.inf
         """The size of the records that were read last, on average."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -171,12 +178,16 @@ class PostgresLog:
         validate_limit(limit)
         self._check()
         self._validate_place(topic, partition)
-        offset = _within(offset)
+        return await self._reads.read((topic, partition, _within(offset), limit))
+
+    async def _read(self, page: Page, since: float) -> Segment:
+        topic, partition, offset, limit = page
+        deadline = since + self._engine.config.operation_timeout_s
         # Unless the last records were large, these are not; one page of 1,000 that are is the worst.
         quick = limit <= _QUICK_LIMIT and limit * self._record_bytes <= _MAX_PAGE_BYTES
-        statement = _READ_QUICKLY if quick else _READ_LARGE
+        statement = self._quick if quick else self._large
         try:
-            rows = await self._engine.query(statement, topic, partition, offset, limit)
+            rows = await self._engine.free_link().ask_in_turn(statement, page, deadline)
         except Unavailable:
             self._record_bytes = math.inf  # Perhaps the page was larger than the server can make one of.
             raise
