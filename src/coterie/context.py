@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from .errors import NotRunning
+from .errors import CoterieError, NotRunning, Outcome
 
-__all__ = ["CURRENT", "Call", "Metadata", "current"]
+__all__ = ["CURRENT", "Call", "Metadata", "current", "note_failure"]
 
 
 class Metadata(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True, gc=False):
@@ -45,6 +45,9 @@ class Call(msgspec.Struct, eq=False):
     metadata: Metadata | None = None
     key: str | None = None
     """The idempotency key of the calls that the running code makes; that of its own is in `metadata`."""
+    acted: bool = False
+    """Whether the running code has changed something through a handle, or may have: then an error that it
+    lets through does not say that the whole call had no effect."""
 
     def __repr__(self) -> str:
         return f"Call(node={self.node!r}, deadline={self.deadline!r}, metadata={self.metadata!r})"
@@ -62,3 +65,9 @@ def current() -> Call:
             "this handle was used outside of a running node",
             hint="call it from a service, or inside `async with app.connect():`",
         ) from None
+
+
+def note_failure(error: BaseException) -> None:
+    """Note that the running code has acted, unless `error` says that what failed certainly did nothing."""
+    if not isinstance(error, CoterieError) or error.outcome is not Outcome.NOT_APPLIED:
+        current().acted = True

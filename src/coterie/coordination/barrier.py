@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 
 import msgspec
 
-from ..context import current
+from ..context import current, note_failure
 from ..errors import (
     Conflict,
     CoterieError,
@@ -83,7 +83,9 @@ class Barrier:
         except BaseException as error:
             if not isinstance(error, CoterieError) or error.outcome is Outcome.UNKNOWN:
                 session.orphan(mine, stray=True)
+            note_failure(error)
             raise
+        current().acted = True
         lost = False
 
         def on_lost(_reason: str) -> None:

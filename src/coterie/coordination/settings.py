@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 import msgspec
 
 from ..codec import Codec, codec_for, type_name
-from ..context import current
+from ..context import current, note_failure
 from ..errors import (
     Conflict,
     CoterieError,
@@ -261,6 +261,10 @@ class Settings(Generic[M]):
             except Conflict:
                 await asyncio.sleep(0.002 * attempt * here.entropy.random())
                 continue
+            except BaseException as error:
+                note_failure(error)
+                raise
+            current().acted = True
             version = SettingsVersion(record.number, value, record.node, record.at, note)
             self._feed().accept(data)  # So that who sets it finds it set.
             return version

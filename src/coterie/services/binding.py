@@ -251,7 +251,8 @@ class ServiceBinding:
         metadata = _outgoing(here)
         if method.keeps_replies and here.key is not None:
             metadata = _keyed(metadata, here.key)
-        token = CURRENT.set(Call(here.node, here.bindings, deadline, metadata))
+        inner = Call(here.node, here.bindings, deadline, metadata)
+        token = CURRENT.set(inner)
         try:
             names = (parameter.name for parameter in method.parameters)
             named = dict(zip(names, values, strict=True))
@@ -264,7 +265,7 @@ class ServiceBinding:
                 return method.decode_result(await within(work, deadline, plan.late))
             return self._received(method, await within(function(**named), deadline, plan.late))
         except Exception as error:
-            judge_outcome(error, self._errors)
+            judge_outcome(error, self._errors, inner)
             received = self._errors.as_received(error)
             if received is error:
                 raise
@@ -290,7 +291,7 @@ class ServiceBinding:
                 except Exception as error:
                     if isinstance(error, TimeoutError) and scope.expired():
                         raise too_late(method, Outcome.UNKNOWN) from None
-                    judge_outcome(error, self._errors)
+                    judge_outcome(error, self._errors, inner)
                     received = self._errors.as_received(error)
                     if received is error:
                         raise
@@ -322,23 +323,32 @@ class ServiceBinding:
         return arguments
 
 
-_CALLS = frozenset({ServiceBinding.call.__code__, ServiceBinding.stream.__code__})
+_OURS = __name__.partition(".")[0] + "."
 
 
-def judge_outcome(error: Exception, errors: ErrorRegistry) -> None:
+def judge_outcome(error: Exception, errors: ErrorRegistry, call: Call) -> None:
     """Make the outcome of what a method raised unknown, if the method has only let it through.
 
-    `not_applied` says of a nested call that it had no effect. What the method did before, only the method
-    knows: it may raise an error of its own, `from` that one. A declared error keeps its outcome.
+    `not_applied` says of one operation, of a map or of another service, that it had no effect. Of the whole
+    `call` it says so only if nothing went before. A method that knows better raises an error of its own,
+    `from` that one. A declared error keeps its outcome.
     """
     if not isinstance(error, CoterieError) or error.outcome is Outcome.UNKNOWN or errors.find(error):
         return
-    trace = error.__traceback__
+    if call.acted and _came_through_a_handle(error):
+        error.outcome = Outcome.UNKNOWN
+
+
+def _came_through_a_handle(error: Exception) -> bool:
+    """Return whether a frame of Coterie lies below one of the method."""
+    trace, in_method = error.__traceback__, False
     while trace is not None:
-        if trace.tb_frame.f_code in _CALLS:
-            error.outcome = Outcome.UNKNOWN
-            return
+        ours = trace.tb_frame.f_globals.get("__name__", "").startswith(_OURS)
+        if in_method and ours:
+            return True
+        in_method = in_method or not ours
         trace = trace.tb_next
+    return False
 
 
 def _problem(method: MethodSpec, name: str, error: InvalidArgument) -> str:

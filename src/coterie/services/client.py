@@ -96,6 +96,7 @@ def _voting(spec: ServiceSpec, method: MethodSpec, bound: object, wanted: Quorum
             binding: ServiceBinding = here.bindings[bound]
         except KeyError:
             raise _undeclared(spec) from None
+        here.acted = True
         return binding.quorum(method, args, kwargs, here, wanted)
 
     return _dressed(call, spec, method)
@@ -109,6 +110,7 @@ def _unary(spec: ServiceSpec, method: MethodSpec, bound: object) -> Any:
             binding: ServiceBinding = here.bindings[bound]
         except KeyError:
             raise _undeclared(spec) from None
+        here.acted = True  # If it fails, what lets that through cannot know that nothing happened.
         return binding.call(method, args, kwargs, here)
 
     return _dressed(call, spec, method)
@@ -121,6 +123,7 @@ def _streaming(spec: ServiceSpec, method: MethodSpec, bound: object) -> Any:
             binding: ServiceBinding = here.bindings[bound]
         except KeyError:
             raise _undeclared(spec) from None
+        here.acted = True
         async with aclosing(binding.stream(method, args, kwargs, here)) as items:
             async for item in items:
                 yield item

@@ -168,7 +168,8 @@ class Dispatcher:
         hosted = self._methods[method.target]
         statistics, limiters = hosted.statistics, hosted.limiters
         deadline = self._loop_time() + timeout_s
-        CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
+        here = Call(self._node, self._bindings, deadline, metadata)
+        CURRENT.set(here)
         if limiters:
             await self._enter(limiters, hosted, deadline)
         began = self._time()
@@ -192,7 +193,7 @@ class Dispatcher:
             raise self._late(hosted, timeout_s) from error
         except Exception as error:
             failed = error
-            judge_outcome(error, self._errors)
+            judge_outcome(error, self._errors, here)
             self._count(statistics, error)
             raise
         finally:
@@ -209,7 +210,8 @@ class Dispatcher:
         statistics = hosted.statistics
         began = self._time()
         deadline = self._loop_time() + timeout_s
-        CURRENT.set(Call(self._node, self._bindings, deadline, metadata))
+        here = Call(self._node, self._bindings, deadline, metadata)
+        CURRENT.set(here)
         statistics.pending += 1
         scope = asyncio.timeout_at(deadline)
         try:
@@ -228,7 +230,7 @@ class Dispatcher:
                 raise
             raise self._late(hosted, timeout_s) from error
         except Exception as error:
-            judge_outcome(error, self._errors)
+            judge_outcome(error, self._errors, here)
             self._count(statistics, error)
             raise
         finally:
@@ -240,7 +242,8 @@ class Dispatcher:
         hosted = self._unary.get(request.target)
         if hosted is None:
             raise self._errors.to_failure(self._unknown(request.target, streaming=False))
-        _set_current(Call(self._node, self._bindings, request.deadline, request.metadata))
+        here = Call(self._node, self._bindings, request.deadline, request.metadata)
+        _set_current(here)
         # Attributes that are no methods are called by way of a local variable, as in the wire.
         statistics, decode, encode, time = hosted.statistics, hosted.decode, hosted.encode, self._time
         limiters = hosted.limiters
@@ -265,7 +268,7 @@ class Dispatcher:
             return reply
         except Exception as error:
             failed = error
-            judge_outcome(error, self._errors)
+            judge_outcome(error, self._errors, here)
             self._count(statistics, error)
             raise self._errors.to_failure(error) from error
         finally:  # As `ended` does, without a call.
@@ -327,14 +330,15 @@ class Dispatcher:
         statistics = hosted.statistics
         began = self._time()
         statistics.pending += 1
+        here = Call(self._node, self._bindings, request.deadline, request.metadata)
         try:
             arguments = hosted.decode_any(request.body)
-            CURRENT.set(Call(self._node, self._bindings, request.deadline, request.metadata))
+            CURRENT.set(here)
             async with aclosing(hosted.call(*arguments)) as items:
                 async for item in items:
                     yield hosted.encode(item)
         except Exception as error:
-            judge_outcome(error, self._errors)
+            judge_outcome(error, self._errors, here)
             self._count(statistics, error)
             raise self._errors.to_failure(error) from error
         finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, TypeAlias
 
+from ..context import current, note_failure
 from ..errors import Conflict, Fenced, Outcome, Unavailable
 from ..ports.store import ABSENT, Check, Commit, Fence, Store
 
@@ -39,6 +40,17 @@ def demands(fence: Fencing | None) -> tuple[tuple[Check, ...], tuple[Fence, ...]
 
 async def commit_fenced(store: Store, commit: Commit, fence: Fencing | None) -> int:
     """Commit under `fence`; raise `Fenced` if that is why it is refused, `Conflict` for other checks."""
+    try:
+        version = await _commit(store, commit, fence)
+    except BaseException as error:
+        note_failure(error)
+        raise
+    if commit.puts or commit.deletes:
+        current().acted = True
+    return version
+
+
+async def _commit(store: Store, commit: Commit, fence: Fencing | None) -> int:
     checks, fences = demands(fence)
     if not checks and not fences:
         return await store.commit(commit)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, overload
 
 from ..codec import UNENCODABLE, Codec, codec_for, type_name
-from ..context import current
+from ..context import CURRENT, current, note_failure
 from ..errors import (
     Conflict,
     CorruptData,
@@ -134,13 +134,18 @@ class StrongMap(Generic[V]):
         commit = Commit(puts) if expect is None else Commit(puts, (), (Check(stored, expect),))
         try:
             # Most writes are under no fence; they are made here, as each call between costs.
-            if fence is None:
-                return await bound.store.commit(commit)
-            return await commit_fenced(bound.store, commit, fence)
+            if fence is not None:
+                return await commit_fenced(bound.store, commit, fence)
+            version = await bound.store.commit(commit)
         except Fenced:
             raise
         except Conflict as error:
             raise self._conflict(error, key, expect or 0) from error
+        except BaseException as error:
+            note_failure(error)
+            raise
+        CURRENT.get().acted = True
+        return version
 
     async def delete(self, key: str, *, expect: int | None = None, fence: Fencing | None = None) -> None:
         """Remove the entry of `key`, if there is one. With `expect` and `fence`, as `put`."""
@@ -182,10 +187,7 @@ class StrongMap(Generic[V]):
             check = Check(stored, ABSENT if entry is None else entry.version)
             try:
                 commit = Commit((Put(stored, self._encoded(value)),), (), (check,))
-                if fence is None:
-                    await bound.store.commit(commit)
-                else:
-                    await commit_fenced(bound.store, commit, fence)
+                await commit_fenced(bound.store, commit, fence)
             except Fenced:
                 raise
             except Conflict:
