@@ -146,8 +146,8 @@ def _facts(report: Report) -> Iterator[str]:
         f"{counts['ok']:,} ok, {counts['failed']:,} failed and {counts['unknown']:,} unknown operations of "
         f"{config.clients} clients in {report.elapsed_s:.1f} s{cut}"
     )
-    kinds = Counter(done.kind for done in report.faults)
-    leaders = sum(done.leader for done in report.faults)
+    kinds = Counter(done.kind for done in report.faults if done.happened)
+    leaders = sum(done.leader for done in report.faults if done.happened)
     listed = ", ".join(f"{kind} {count}" for kind, count in kinds.items())
     yield f"faults: {listed} ({leaders} at the leader)" if listed else "faults: none"
     for done in report.faults:
@@ -240,6 +240,8 @@ def _verdict(report: Report, strict: bool) -> tuple[str, str]:
         return "What was promised was kept, and what was not was violated (--strict).", "red"
     if report.interrupted:
         return "Interrupted: no promise was seen broken until then.", "yellow"
+    if report.untouched:
+        return "No promise was seen broken, but none of the faults could be done.", "yellow"
     if code == 3:
         return "No promise was seen broken, but not all could be judged.", "yellow"
     observed = len({part.workload.name for part, j in report.findings})

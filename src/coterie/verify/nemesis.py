@@ -19,7 +19,7 @@ _HEALINGS = 2
 
 @dataclass(slots=True)
 class Done:
-    """A fault that happened: from when until when, in seconds of the run, and to whom."""
+    """A fault that was done, or tried: from when until when, in seconds of the run, and to whom."""
 
     kind: str
     member: int
@@ -29,6 +29,8 @@ class Done:
     start_s: float
     end_s: float | None = None
     """None while it lasts, and of one that the end of the run undid."""
+    happened: bool = False
+    """Whether the member has felt it, or may have: only then does it excuse anything."""
     trouble: str = ""
     """What went wrong when it was done or undone."""
 
@@ -64,6 +66,7 @@ class Nemesis:
                 await self._do(fault, done)
             except CoterieError as error:
                 done.trouble = error.message.partition("\n")[0]
+                done.happened |= error.outcome is Outcome.UNKNOWN
             done.end_s = self._now()
 
     def finish(self) -> None:
@@ -106,33 +109,38 @@ class Nemesis:
         victim, member = self._victim, done.member
         if fault.kind == "kill":
             await victim.kill(member)
+            done.happened = True
             await self._sleep(fault.duration_s)
             await victim.start(member)
         elif fault.kind == "restart":
             await victim.stop(member)
+            done.happened = True
             await victim.start(member)
         elif fault.kind == "pause":
             await victim.pause(member)
+            done.happened = True
             await self._sleep(fault.duration_s)
             await victim.resume(member)
         elif fault.kind == "partition":
             await victim.cut(member, fault.cut)
+            done.happened = True
             await self._sleep(fault.duration_s)
             await victim.heal()
         else:
-            await self._fail_over(fault, member)
+            await self._fail_over(fault, done)
 
-    async def _fail_over(self, fault: Fault, primary: int) -> None:
+    async def _fail_over(self, fault: Fault, done: Done) -> None:
         """Lose a primary as its machine's network would, and promote a replica as an operator would.
 
         It goes on acknowledging writes that no replica has until it is switched off.
         """
-        victim = self._victim
+        victim, primary = self._victim, done.member
         await victim.cut(primary, "alone")
         await self._sleep(fault.duration_s)
         await victim.kill(primary)
         replicas = [one for one in range(victim.size) if one != primary and victim.running(one)]
         if not replicas:
             raise Unavailable("no replica runs that could be promoted", outcome=Outcome.NOT_APPLIED)
+        done.happened = True
         await victim.promote(replicas[0])
         await victim.heal()

@@ -95,8 +95,16 @@ class Report:
         """All in one word, as of a history: `violated`, `inconclusive` if something is undecided, or `ok`."""
         if self.broken:
             return "violated"
-        undecided = any(j.standing is Standing.UNDECIDED for j in self.judgements)
-        return "inconclusive" if undecided or self.interrupted else "ok"
+        return "inconclusive" if self._undecided or self.interrupted else "ok"
+
+    @property
+    def untouched(self) -> bool:
+        """Whether faults were to be done and none happened: then nothing is known of what they would do."""
+        return bool(self.faults) and not any(done.happened for done in self.faults)
+
+    @property
+    def _undecided(self) -> bool:
+        return self.untouched or any(j.standing is Standing.UNDECIDED for j in self.judgements)
 
     @property
     def findings(self) -> tuple[tuple[Part, Judgement], ...]:
@@ -119,6 +127,8 @@ class Report:
     def exit_code(self, *, strict: bool = False) -> int:
         """Return 1 for a violation, 130 for a run that was interrupted, 3 where something is undecided, or 0.
 
+        A run in which none of its faults happened decides nothing.
+
         With `strict` a violation of what is not promised counts too.
         """
         standings = {judgement.standing for judgement in self.judgements}
@@ -126,7 +136,7 @@ class Report:
             return 1
         if self.interrupted:
             return 130
-        return 3 if Standing.UNDECIDED in standings else 0
+        return 3 if self._undecided else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""
@@ -167,6 +177,7 @@ def _fault(done: Done) -> dict[str, Any]:
         "cut": done.cut or None,
         "start_s": round(done.start_s, 3),
         "end_s": None if done.end_s is None else round(done.end_s, 3),
+        "happened": done.happened,
         "trouble": done.trouble or None,
     }
 

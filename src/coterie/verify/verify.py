@@ -62,7 +62,7 @@ def _raw(config: VerifyConfig) -> Open:
 
 def _judge(run: Run, elapsed_s: float, histories: Callable[[str], Path] | None) -> Report:
     assert run.terms is not None  # noqa: S101 - a run that was carried out has opened the system
-    kinds = {done.kind for done in run.faults}
+    kinds = {done.kind for done in run.faults if done.happened}
     parts = []
     for crew in run.crews:
         history = crew.recorder.history

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from verify_kit import Members
 
+from coterie.errors import Outcome
 from coterie.verify import Fault
 from coterie.verify.nemesis import Nemesis
 
@@ -41,6 +42,7 @@ async def test_each_fault_is_done_and_undone(planned: Fault, expected: list[str]
     [done] = nemesis.done
     assert done.end_s is not None
     assert done.leader is (planned.aim == "leader")
+    assert done.happened
 
 
 async def test_somebody_is_hit_when_nobody_leads() -> None:
@@ -55,6 +57,12 @@ async def test_trouble_is_noted_and_the_next_fault_comes() -> None:
     nemesis = await done_to(members, fault("pause"), fault("kill"))
     assert members.noted == ["pause 1", "kill 1", "start 1"]
     assert [done.trouble for done in nemesis.done] == ["pause did not work", ""]
+    assert [done.happened for done in nemesis.done] == [False, True]
+
+
+async def test_what_may_have_happened_counts_as_having_happened() -> None:
+    nemesis = await done_to(Members(failing=("kill",), outcome=Outcome.UNKNOWN), fault("kill"))
+    assert [done.happened for done in nemesis.done] == [True]
 
 
 async def test_a_failover_without_a_replica_is_trouble_and_not_the_end_of_the_run() -> None:
@@ -63,6 +71,7 @@ async def test_a_failover_without_a_replica_is_trouble_and_not_the_end_of_the_ru
     nemesis = await done_to(members, fault("failover"), fault("kill"))
     assert members.noted == ["cut alone 1", "kill 1", "kill 1", "start 1"]
     assert [done.trouble for done in nemesis.done] == ["no replica runs that could be promoted", ""]
+    assert [done.happened for done in nemesis.done] == [False, True]
 
 
 async def test_what_is_under_way_is_undone_when_the_time_is_over() -> None:

@@ -68,6 +68,18 @@ def test_the_exit_code_says_whether_a_promise_was_broken(
     assert told.exit_code(strict=True) == strict
 
 
+def test_a_run_whose_faults_could_not_be_done_decides_nothing() -> None:
+    tried = replace(FAILOVER, happened=False, trouble="no replica runs")
+    told = report(faults=(tried,))
+    assert (told.verdict, told.exit_code()) == ("inconclusive", 3)
+    assert "none of the faults could be done" in " ".join(page(faults=(tried,)).text)
+    assert report(faults=(tried, FAILOVER)).exit_code() == 0
+
+
+def test_the_page_of_a_run_that_was_interrupted_says_so_first() -> None:
+    assert "Interrupted: no promise was seen broken until then" in page(interrupted=True).text
+
+
 def test_machines_read_all_of_it() -> None:
     told = json.loads(json.dumps(report(lost=True, faults=(FAILOVER,)).to_json()))
     assert told["engine"] == "redis"

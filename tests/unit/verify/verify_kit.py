@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coterie.errors import Unavailable
+from coterie.errors import Outcome, Unavailable
 from coterie.history import History, Operation
 from coterie.ports import Durability
 from coterie.verify import WORKLOADS, Report, VerifyConfig
@@ -64,23 +64,31 @@ def report(*, lost: bool = False, faults: tuple[Done, ...] = (), interrupted: bo
     )
 
 
-FAILOVER = Done(kind="failover", member=0, leader=True, cut="", start_s=1.0, end_s=2.5)
+FAILOVER = Done(kind="failover", member=0, leader=True, cut="", start_s=1.0, end_s=2.5, happened=True)
 
 
 class Members:
     """`Victim` that notes what is done. `failing` are the methods that raise."""
 
-    def __init__(self, size: int = 3, *, leader: int | None = 1, failing: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        size: int = 3,
+        *,
+        leader: int | None = 1,
+        failing: tuple[str, ...] = (),
+        outcome: Outcome = Outcome.NOT_APPLIED,
+    ) -> None:
         self.size = size
         self.noted: list[str] = []
         self._leader = leader
         self._failing = set(failing)
+        self._outcome = outcome
         self.stopped: set[int] = set()
 
     def _note(self, what: str, member: object = "") -> None:
         self.noted.append(f"{what} {member}".strip())
         if what in self._failing:
-            raise Unavailable(f"{what} did not work\nand a log")
+            raise Unavailable(f"{what} did not work\nand a log", outcome=self._outcome)
 
     async def leader(self) -> int:
         if self._leader is None:
