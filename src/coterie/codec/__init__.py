@@ -1,6 +1,7 @@
 """Typed values to bytes and back, and the frames that carry them."""
 
 from .immutable import is_immutable
+from .records import record_decoder
 from .values import (
     UNENCODABLE,
     Buffer,
@@ -20,6 +21,7 @@ __all__ = [
     "decode_hook",
     "encode_hook",
     "is_immutable",
+    "record_decoder",
     "schema_hook",
     "type_name",
 ]

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 
 import msgspec
 
+from ..codec import record_decoder
 from ..context import current, note_failure
 from ..errors import (
     Conflict,
@@ -28,7 +29,7 @@ _MOST_PARTIES = 60
 """Twice as many, and two more, fit into one commit on every engine."""
 _ARRIVED = 0
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(int).decode
+_decode = record_decoder(int, "a barrier")
 
 
 class Barrier:

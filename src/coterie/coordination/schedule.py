@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from ..codec import record_decoder
 from ..errors import Conflict, CoterieError, InvalidConfiguration, LeaseLost, Unavailable
 from ..ports.store import ABSENT, Batch, Check, Commit, Put
 from ._names import checked_name, quoted
@@ -25,17 +26,13 @@ __all__ = ["Job", "JobRunner", "Tick", "read_record"]
 
 _log = logging.getLogger("coterie.coordination")
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Record).decode
+read_record: Callable[[bytes], Record] = record_decoder(Record, "a schedule")
+"""Return what a schedule's record in the Store says."""
 
 _LONGEST_SLEEP_S = 60.0
 """The clock on the wall may be set: look at it so often at least."""
 _STAGGER_S = 0.2
 """Nodes that did not run the last tick wait for up to so long, so that not all of them write at once."""
-
-
-def read_record(value: bytes) -> Record:
-    """Return what a schedule's record in the Store says."""
-    return _decode(value)
 
 
 class Tick(Lease):
@@ -77,7 +74,7 @@ class Job:
     async def history(self) -> list[Run]:
         """Return what became of the latest ticks, the newest last."""
         entry = await bound().store.get(f"{self.prefix(bound())}record")
-        return [] if entry is None else list(_decode(entry.value).runs)
+        return [] if entry is None else list(read_record(entry.value).runs)
 
     def prefix(self, here: Coordination) -> str:
         """Return what the keys of this job start with."""
@@ -107,7 +104,7 @@ class _View:
                 if change.value is None:
                     self.record, self.version = None, ABSENT
                 elif change.version > self.version:
-                    self.record, self.version = _decode(change.value), change.version
+                    self.record, self.version = read_record(change.value), change.version
             elif change.value is None:
                 self.alive.pop(float(text), None)
             else:
@@ -227,7 +224,7 @@ class JobRunner:
             entry = await here.store.get(self._prefix + "record")
             if entry is None:
                 return True
-            record = finished(_decode(entry.value), run, here.clock.time(), error)
+            record = finished(read_record(entry.value), run, here.clock.time(), error)
             if record is None:
                 return True
             checks = (Check(self._prefix + "record", entry.version),)

@@ -6,6 +6,7 @@ import asyncio
 
 import msgspec
 
+from ..codec import record_decoder
 from ..errors import Conflict, InvalidArgument, Outcome, Unavailable
 from ..ports.store import ABSENT, Check, Commit, Put
 from ._names import checked_name, quoted
@@ -16,7 +17,7 @@ __all__ = ["Sequence"]
 _ATTEMPTS = 100
 _MOST = 1_000_000
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(int).decode
+_decode = record_decoder(int, "a sequence")
 
 
 class Block:

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
+from ..codec import record_decoder
 from ..context import current
 from ..errors import (
     Conflict,
@@ -41,7 +42,7 @@ _MOST_KEYS = 10_000
 _ATTEMPTS = 20
 _MAX_KEY = 512
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(float).decode
+_decode = record_decoder(float, "a rate limit")
 
 
 class _Held:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 
-from ...errors import CoterieError, NotFound
+from ...errors import CorruptData, CoterieError, NotFound
 from .config import PostgresConfig
 from .link import Link
 
@@ -141,7 +141,10 @@ class News:
     async def _ask(self) -> float | None:
         """Look once; return in how many seconds the first lease ends."""
         deadline = self._loop.time() + self._config.operation_timeout_s
-        [row] = await self._link.ask(self._poll, deadline=deadline)
+        found = await self._link.ask(self._poll, deadline=deadline)
+        if not found:
+            raise CorruptData(f"the table meta of the schema {self._config.schema!r} is empty")
+        [row] = found
         self.saw(row["revision"])
         places = list(self._readers)
         if places:
