@@ -178,7 +178,7 @@ def test_a_program_that_is_missing_is_named_with_the_command_that_installs_it(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("COTERIE_LAB_HOME", str(tmp_path))
-    with pytest.raises(LabError, match=r"etcd is not installed \(.*coterie\.lab install etcd, or"):
+    with pytest.raises(LabError, match=r"etcd is not installed \(.*coterie lab install etcd, or"):
         find("etcd")
     monkeypatch.setenv("COTERIE_LAB_NATS", str(tmp_path / "nats-server"))
     with pytest.raises(LabError, match=r"COTERIE_LAB_NATS=.* is no program that can be run"):

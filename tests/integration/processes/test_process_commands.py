@@ -123,7 +123,7 @@ def test_a_name_runs_once(shared: Any) -> None:
     )  # fmt: skip
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["code"]) == (1, "already_exists")
-    assert "another --name" in error["hint"]
+    assert "give this one another name: --name" in error["hint"]
 
 
 @pytest.mark.parametrize("option", ["--http", "--listen"])
