@@ -141,7 +141,7 @@ class PostgresLog:
         self._quick, self._large = (
             statement.replace("@", engine.config.schema) for statement in (_READ_QUICKLY, _READ_LARGE)
         )
-        self._reads = Reads(self._read, QUERY_LINKS)
+        self._reads = Reads(self._read, QUERY_LINKS, engine.config.max_queue)
         self._record_bytes = math.inf
         """The size of the records that were read last, on average."""
         self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()

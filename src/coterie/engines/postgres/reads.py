@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from ...errors import CoterieError
+from ...errors import CoterieError, Overloaded
 from ...ports.log import Segment
 
 __all__ = ["Page", "Reads"]
@@ -18,12 +18,14 @@ class Reads:
     """Has pages read by `read`, no more than `at_once` at a time, in the order in which they were asked for.
 
     Who asks for a page that another waits for shares its answer, unless that was asked for already: a read
-    must see all that was appended before it. `read` gets a page and the loop's time when it was wanted.
+    must see all that was appended before it. `read` gets a page and the loop's time when it was wanted. At most
+    `most` pages wait; one more is `Overloaded`.
     """
 
-    def __init__(self, read: Callable[[Page, float], Awaitable[Segment]], at_once: int) -> None:
+    def __init__(self, read: Callable[[Page, float], Awaitable[Segment]], at_once: int, most: int) -> None:
         self._read = read
         self._at_once = at_once
+        self._most = most
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[Page, tuple[float, list[asyncio.Future[Segment]]]] = {}
         self._workers: list[asyncio.Task[None]] = []
@@ -35,6 +37,8 @@ class Reads:
         if known is not None:
             known[1].append(future)
             return future
+        if len(self._waiting) >= self._most:
+            raise Overloaded(f"{len(self._waiting)} pages wait to be read", hint="read fewer at once")
         self._waiting[page] = (self._loop.time(), [future])
         if len(self._workers) < self._at_once:
             self._workers.append(self._loop.create_task(self._work(), name="coterie-postgres-reads"))
