@@ -18,8 +18,8 @@ class Reads:
     """Has pages read by `read`, no more than `at_once` at a time, in the order in which they were asked for.
 
     Who asks for a page that another waits for shares its answer, unless that was asked for already: a read
-    must see all that was appended before it. `read` gets a page and the loop's time when it was wanted. At most
-    `most` pages wait; one more is `Overloaded`.
+    must see all that was appended before it. `read` gets a page and the loop's time when it was wanted.
+    At most `most` pages wait; one more is `Overloaded`.
     """
 
     def __init__(self, read: Callable[[Page, float], Awaitable[Segment]], at_once: int, most: int) -> None:
