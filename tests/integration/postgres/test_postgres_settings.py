@@ -156,3 +156,17 @@ async def test_a_page_of_large_records_ends_early_and_the_next_goes_on() -> None
             offset, pages = page.next_offset, pages + 1
         assert found == sizes
         assert pages > 2
+
+
+async def test_records_that_somebody_has_deleted_by_hand_are_missed() -> None:
+    async with lab.start("postgres") as cluster, engine_at(cluster.url) as engine:
+        await engine.log.create("topic", 1)
+        await engine.log.append("topic", 0, [Record(b"x")] * 5)
+        admin = await asyncpg.connect(cluster.url)
+        try:
+            await admin.execute("DELETE FROM coterie.records WHERE number = 2")
+        finally:
+            await admin.close()
+        with pytest.raises(CorruptData, match="'topic', partition 0: of 0 to 4 records are missing"):
+            await engine.log.read("topic", 0, 0)
+        assert len((await engine.log.read("topic", 0, 3)).records) == 2

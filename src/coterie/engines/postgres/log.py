@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import Conflict, InvalidArgument, NotFound, Outcome, TooLarge, Unavailable
+from ...errors import Conflict, CorruptData, InvalidArgument, NotFound, Outcome, TooLarge, Unavailable
 from ...ports.log import (
     Bounds,
     LogGuarantees,
@@ -35,11 +35,12 @@ __all__ = ["QUERY_LINKS", "Append", "PostgresLog", "pack_appends", "pack_here", 
 
 # One row for the whole page, its records as one array of msgpack (0xdd begins one): client and server take
 # half the time that a row for each record costs. The order of what is aggregated is that of the page beneath.
+# Offsets have no gaps: they are counted in the transaction that keeps the records.
 _READ = """
-SELECT t.id, t.partitions, b.first, r.numbers, r.times, r.records FROM @.topics t
+SELECT t.partitions, b.first, r.low, r.high, r.times, r.records FROM @.topics t
 LEFT JOIN @.bounds b ON b.topic = t.id AND b.partition = $2
 LEFT JOIN LATERAL (
-  SELECT array_agg(number) AS numbers, array_agg(time) AS times,
+  SELECT min(number) AS low, max(number) AS high, array_agg(time) AS times,
     '\\xdd'::bytea || int4send(count(*)::int) || string_agg(record, ''::bytea) AS records FROM PAGE
 ) r ON true WHERE t.name = $1
 """
@@ -61,7 +62,7 @@ LEFT JOIN @.bounds b ON b.topic = t.id AND b.partition = $2 WHERE t.name = $1
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(list[Record]).decode
 _MAX_OFFSET = 2**63 - 1
-QUERY_LINKS = 2
+QUERY_LINKS = 3
 """How many connections there are for questions, and so how many pages are read at once."""
 _MAX_APPEND_BYTES = 64 * 1024 * 1024
 
@@ -193,11 +194,14 @@ class PostgresLog:
             raise
         if not rows or rows[0]["first"] is None:
             raise _missing(topic, partition, rows[0]["partitions"] if rows else None)
-        [[_id, _partitions, first, numbers, times, blob]] = rows
-        if numbers is None:
+        [[_partitions, first, low, high, times, blob]] = rows
+        if low is None:
             return Segment((), max(offset, first))
-        self._record_bytes = len(blob) / len(numbers)
-        return Segment(tuple(map(Stored, numbers, _decode(blob), times)), numbers[-1] + 1)
+        offsets = range(low, high + 1)
+        if len(offsets) != len(times):
+            raise CorruptData(f"{topic!r}, partition {partition}: of {low} to {high} records are missing")
+        self._record_bytes = len(blob) / len(times)
+        return Segment(tuple(map(Stored, offsets, _decode(blob), times)), high + 1)
 
     async def wait(self, topic: str, partition: int, offset: int) -> None:
         self._check()
