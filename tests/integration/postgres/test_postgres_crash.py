@@ -138,3 +138,28 @@ async def test_leases_go_on_over_a_restart_and_end_in_their_time() -> None:
             assert [(change.key, change.value) for change in batch.changes] == [("short", None)]
         await store.renew(long)
         assert await store.get("long") is not None
+
+
+async def test_a_closed_engine_leaves_nothing_behind_though_the_server_is_silent() -> None:
+    async with lab.start("postgres", settings=QUICK) as cluster:
+        before = asyncio.all_tasks()
+        async with engine_at(cluster.url) as engine:
+            await engine.log.create("topic", 1)
+            await cluster.pause(0)
+            # Some of it waits for an answer, the rest for a connection; half of the callers leave.
+            asked = [
+                asyncio.ensure_future(question)
+                for number in range(6)
+                for question in (
+                    engine.store.get(f"key{number}"),
+                    engine.store.scan(f"prefix{number}"),
+                    engine.log.read("topic", 0, number),
+                )
+            ]
+            await asyncio.sleep(0.1)
+            for one in asked[::2]:
+                one.cancel()
+        assert asyncio.all_tasks() - before - set(asked) == set()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert {type(answer) for answer in answers} == {Unavailable, asyncio.CancelledError}
+        await cluster.resume(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from ...errors import CoterieError
@@ -20,6 +21,7 @@ from .store import PostgresStore
 
 __all__ = ["PostgresEngine", "open_engine"]
 
+_END_S = 2.0
 _APPLY = "SELECT * FROM @.apply($1, $2, $3, $4::smallint[], $5::text[], $6::bigint[], $7::bytea[])"
 _PUT = "SELECT * FROM @.put($1, $2, $3, $4, $5, $6)"
 _APPEND_HERE = "SELECT * FROM @.append_here($1, $2, $3, $4, $5)"
@@ -30,7 +32,7 @@ _APPEND = (
 
 
 class PostgresEngine:
-    """`Engine` on PostgreSQL: at most six connections, each made when it is first needed."""
+    """`Engine` on PostgreSQL: at most seven connections, each made when it is first needed."""
 
     name = "postgres"
 
@@ -133,6 +135,10 @@ class PostgresEngine:
         await self.appends.close()
         for link in self._links:
             link.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                for link in self._links:
+                    await link.ended()
         # Connections that are broken off end in the next turns of the loop.
         await asyncio.sleep(0)
 

@@ -41,6 +41,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         self._connection: Any = None
+        self._connecting: asyncio.Task[Any] | None = None
+        self._quiet = asyncio.Event()
         self._closed = False
         self.connections: int = 0
         """How often a connection was made."""
@@ -72,6 +74,8 @@ class Link:
                 return await self.ask_here(statement, values, deadline, idempotent)
         finally:
             self.asked -= 1
+            if self._closed and not self.asked:
+                self._quiet.set()
 
     async def ask_here(
         self, statement: str, values: tuple[Any, ...], deadline: float, idempotent: bool = True
@@ -135,12 +139,19 @@ class Link:
         config = self._config
         several = "," in config.dsn.partition("//")[2].partition("/")[0]
         try:
-            connection = await asyncpg.connect(
-                config.dsn,
-                timeout=max(deadline - self._loop.time(), 0.01),
-                statement_cache_size=100 if config.prepared else 0,
-                **({"target_session_attrs": "read-write"} if several else {}),
+            self._connecting = connecting = self._loop.create_task(
+                asyncpg.connect(
+                    config.dsn,
+                    timeout=max(deadline - self._loop.time(), 0.01),
+                    statement_cache_size=100 if config.prepared else 0,
+                    **({"target_session_attrs": "read-write"} if several else {}),
+                )
             )
+            connection = await connecting
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+            raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED) from None
         except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
             raise PermissionDenied(
                 f"PostgreSQL at {config.place} refuses the login: {error}",
@@ -183,7 +194,15 @@ class Link:
     def close(self) -> None:
         """Break the connection off; whoever asks gets `Unavailable`."""
         self._closed = True
+        if self._connecting is not None:
+            self._connecting.cancel()
         self._drop()
+        if not self.asked:
+            self._quiet.set()
+
+    async def ended(self) -> None:
+        """Return when nobody asks any more, after `close`: not even for a caller that has left."""
+        await self._quiet.wait()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
