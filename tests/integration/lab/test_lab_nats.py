@@ -7,20 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import nats
 import pytest
 from lab_clients import eventually
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
 from coterie import lab
+from coterie.engines.nats.client import EndableClient
 from coterie.lab import Cluster, NetworkKind
-
-# nats-py leaves connections to members that died open until they are collected.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
 
 
 @asynccontextmanager
@@ -31,11 +26,12 @@ async def connected(cluster: Cluster, **options: Any) -> AsyncIterator[tuple[Cli
     how: dict[str, Any] = {"reconnect_time_wait": 0.1, "max_reconnect_attempts": -1, "error_cb": ignore}
     # A member that is cut off is silent: only pings tell.
     how |= {"ping_interval": 1, "max_outstanding_pings": 1}
-    client = await nats.connect(servers, **{**how, **options})
+    client = EndableClient()
     try:
+        await client.connect(servers, **{**how, **options})
         yield client, client.jetstream(timeout=2.0)
     finally:
-        await client.close()
+        await client.end()
 
 
 async def publish(stream: JetStreamContext, text: str) -> None:
@@ -96,10 +92,9 @@ async def test_the_leader_of_a_stream_is_found() -> None:
 
 async def test_a_password_a_token_and_certificates_are_demanded() -> None:
     async with lab.start("nats", user="ann", password="p w:1") as cluster:
-        with pytest.raises(nats.errors.Error):
-            await nats.connect(
-                f"nats://{cluster.addresses[0]}", allow_reconnect=False, max_reconnect_attempts=0
-            )
+        with pytest.raises(NatsError):
+            async with connected(cluster, allow_reconnect=False, max_reconnect_attempts=0):
+                pass
         async with connected(cluster, user="ann", password="p w:1") as (client, _):
             assert client.is_connected
     async with lab.start("nats", token="sesame", tls=True) as cluster:

@@ -8,11 +8,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import nats
 from nats.aio.client import Client
 
 from coterie import lab
 from coterie.engines.nats import NatsConfig, NatsEngine
+from coterie.engines.nats.client import EndableClient
 from coterie.engines.system import SystemEntropy
 from coterie.errors import Conflict, CoterieError, Outcome
 from coterie.ports.store import ABSENT, Check, Commit, Put, Store, Watch
@@ -40,13 +40,14 @@ async def plain(url: str) -> AsyncIterator[Client]:
     async def ignore(_: Exception) -> None: ...
 
     servers = [f"nats://{host}" for host in url.removeprefix("nats://").split(",")]
-    client = await nats.connect(
+    client = EndableClient()
+    await client.connect(
         servers, error_cb=ignore, dont_randomize=True, max_reconnect_attempts=-1, reconnect_time_wait=0.1
     )
     try:
         yield client
     finally:
-        await client.close()
+        await client.end()
 
 
 def in_order(cluster: lab.Cluster, *first: int) -> str:

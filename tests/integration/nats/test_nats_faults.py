@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import pytest
+from nats.errors import OutboundBufferLimitError
 from nats_kit import Writers, create, eventually, follow, in_order, open_nats, plain
 
 from coterie import lab
+from coterie.engines.nats import NatsConfig
+from coterie.engines.nats.connection import Connection
 from coterie.errors import Outcome, Unavailable
 from coterie.ports.log import Record
 from coterie.ports.store import Commit, Put
@@ -108,6 +111,51 @@ def test_a_connection_is_closed_while_its_server_is_gone() -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(body())
+
+
+async def test_a_connection_that_is_closed_while_it_is_made_anew_leaves_nothing_behind() -> None:
+    async with lab.start("nats") as cluster:
+        before = asyncio.all_tasks()
+        for number in range(60):
+            connection = Connection(NatsConfig.from_url(cluster.url))
+            await connection.open()
+            connection.client.hang_up()
+            # The client rests for 50 ms before it connects.
+            await asyncio.sleep(0.05 + number * 0.0001)
+            await connection.close()
+            assert asyncio.all_tasks() == before
+
+
+async def test_every_wait_is_bounded_though_the_server_reads_nothing() -> None:
+    async with lab.start("nats") as cluster:
+        before = asyncio.all_tasks()
+        async with open_nats(cluster.url, operation_timeout_s=2.0) as engine:
+            await engine.log.create("topic", 32)
+            await cluster.pause(0)
+            # More than any buffer of the network, or of the client, has room for.
+            appends = [engine.log.append("topic", part, [Record(bytes(500_000))]) for part in range(32)]
+            async with asyncio.timeout(10):
+                errors = await asyncio.gather(*appends, return_exceptions=True)
+            assert {type(error) for error in errors} == {Unavailable}
+            closing = asyncio.create_task(engine.close())
+            await asyncio.wait([closing], timeout=10)
+            assert closing.done()
+        assert asyncio.all_tasks() - {closing} == before
+        await cluster.resume(0)
+
+
+async def test_a_client_of_a_member_that_reads_nothing_goes_to_another() -> None:
+    async with lab.start("nats", members=3) as cluster:
+        connection = Connection(NatsConfig.from_url(in_order(cluster, 0)))
+        await connection.open()
+        await cluster.pause(0)
+        async with asyncio.timeout(30):
+            while str(cluster.addresses[0]) in str(connection.client.connected_url):
+                with suppress(OutboundBufferLimitError):  # it has noticed
+                    await connection.client.publish("nowhere", bytes(1_000_000))
+        await eventually(lambda: connection.client.is_connected)
+        await connection.close()
+        await cluster.resume(0)
 
 
 async def test_a_server_that_stops_leaves_outcomes_unknown() -> None:

@@ -6,15 +6,15 @@ import asyncio
 import enum
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
-from nats.errors import NoServersError
+from nats.errors import FlushTimeoutError, NoServersError
 
 from ...errors import CoterieError, Outcome, PermissionDenied, Unavailable
+from .client import EndableClient
 from .config import NatsConfig
 
 __all__ = ["ATTEMPT_S", "PAUSE_S", "Connection", "Nobody"]
@@ -46,7 +46,7 @@ class Connection:
 
     def __init__(self, config: NatsConfig) -> None:
         self.config: NatsConfig = config
-        self.client: Client = Client()
+        self.client: EndableClient = EndableClient()
         self.closed: bool = False
         self.trouble: str = ""
         """What the client complained of last, since it was connected."""
@@ -101,14 +101,7 @@ class Connection:
 
     async def _connect(self) -> None:
         config = self.config
-        client = Client()
-
-        async def failed(error: Exception) -> None:
-            await self._trouble(error)
-            # The client leaves open what it could not use.
-            transport: Any = client._transport  # noqa: SLF001
-            if transport is not None and not client.is_connected:
-                transport.close()
+        client = EndableClient()
 
         options: dict[str, Any] = {
             "name": "coterie",
@@ -117,9 +110,10 @@ class Connection:
             # It tries for ever once it has been connected; until then one round is enough.
             "max_reconnect_attempts": 1,
             "dont_randomize": True,
+            "flush_timeout": ATTEMPT_S,
             "ping_interval": 1,
             "max_outstanding_pings": 2,
-            "error_cb": failed,
+            "error_cb": self._trouble,
             "reconnected_cb": self._reconnected,
             "disconnected_cb": self.disconnected,
             "closed_cb": self._given_up,
@@ -134,19 +128,18 @@ class Connection:
         try:
             async with asyncio.timeout((len(servers) + 1) * config.connect_timeout_s):
                 await client.connect(servers, **options)
+            client.options["max_reconnect_attempts"] = -1
+            self._inbox = client.new_inbox()
+            await client.subscribe(f"{self._inbox}.*", cb=self._replied)
+            await self.subscribe(client)
+            self.check()  # It may have been closed meanwhile.
         except BaseException:
             self._asks_login = bool(client._server_info.get("auth_required"))  # noqa: SLF001 - as above
-            # One that never found a server cannot be closed, and asserts that it had.
-            with suppress(NatsError, OSError, TimeoutError, AssertionError):
-                await client.close()
+            await client.end()
             raise
-        client.options["max_reconnect_attempts"] = -1
-        self._inbox = client.new_inbox()
-        await client.subscribe(f"{self._inbox}.*", cb=self._replied)
-        await self.subscribe(client)
         self.client, self.trouble = client, ""
 
-    async def subscribe(self, client: Client) -> None:
+    async def subscribe(self, client: EndableClient) -> None:
         """Subscribe to what is to come besides answers. For a client that was just connected."""
 
     async def disconnected(self) -> None:
@@ -157,16 +150,12 @@ class Connection:
         self.closed = True
         if self._reviving is not None:
             self._reviving.cancel()
-        if self._inbox:
-            client = self.client
-            if not client.is_connected:
-                # The client would send it over the connection that it lost, which uvloop refuses: that
-                # would end its `close` half way.
-                client._pending, client._pending_data_size = [], 0  # noqa: SLF001
-            with suppress(NatsError, OSError, TimeoutError, RuntimeError):
-                await client.close()
+            await asyncio.wait([self._reviving])
+        await self.client.end()
 
     async def _trouble(self, error: Exception) -> None:
+        if isinstance(error, FlushTimeoutError):
+            return  # Whoever waits for an answer misses it, and says so.
         text = str(error) or type(error).__name__
         # Once an outage is enough: the client tries many times a second.
         _log.log(logging.DEBUG if self.trouble else logging.WARNING, "connection to %s: %s", self.place, text)
@@ -183,7 +172,7 @@ class Connection:
 
     async def _revive(self) -> None:
         pause_s = PAUSE_S
-        while self.client.is_closed:
+        while self.client.is_closed and not self.closed:
             try:
                 await self._connect()
             except (NatsError, NoServersError, OSError, TimeoutError, CoterieError) as error:
@@ -239,9 +228,9 @@ class Connection:
                 reply.set_result(message)
 
         with self.taking(take) as inbox:
-            await self.client.publish(subject, body, inbox, headers)
             timer = loop.call_later(timeout_s, take, None)
             try:
+                await self.client.publish(subject, body, inbox, headers)
                 message = await reply
             finally:
                 timer.cancel()

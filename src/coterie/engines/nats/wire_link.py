@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
@@ -19,6 +18,7 @@ from ...errors import InvalidConfiguration, Outcome, Unavailable
 from ...ports.entropy import Entropy
 from ..common.steps import Steps
 from ._wire_messages import BATCH_HEAD_BYTES, MESSAGE_HEAD_BYTES, Bye, encode
+from .client import EndableClient
 from .config import NatsConfig
 from .connection import Connection
 
@@ -97,7 +97,6 @@ class WireLink(Connection):
         self._written = asyncio.Event()
         self._written.set()
         self._writer: asyncio.Task[None] | None = None
-        self._ending = False
 
     async def open(self) -> None:
         await super().open()
@@ -136,7 +135,7 @@ class WireLink(Connection):
     def remove(self, session: Session) -> None:
         self.sessions.pop(session.token, None)
 
-    async def subscribe(self, client: Client) -> None:
+    async def subscribe(self, client: EndableClient) -> None:
         await client.subscribe(f"{self.base}.>", cb=self._arrived)
         for subject, take in self.served.items():
             self._subscriptions[subject] = await client.subscribe(subject, cb=take)
@@ -173,7 +172,7 @@ class WireLink(Connection):
             self._news.set()
 
     async def _write(self) -> None:
-        while not self._ending:  # The client may swallow a cancellation.
+        while True:
             while self._out:
                 subject, data, reply = self._out.popleft()
                 try:
@@ -230,9 +229,7 @@ class WireLink(Connection):
     async def close(self) -> None:
         if self._writer is not None:
             await self.flush()
-            self._ending = True
             self._writer.cancel()
-            self._news.set()
             await asyncio.wait([self._writer])
             self._writer = None
             await self.steps.close()
