@@ -21,6 +21,8 @@ from .wire_session import too_large
 __all__ = ["NatsChannel"]
 
 _PAUSES_S = (0.08, 0.04, 0.02, 0.01, 0.005)
+_FIRST_PAUSES_S = (0.32, 0.16, *_PAUSES_S)
+"""For one that was never reached: it may have begun to listen just now, and the members be busy."""
 
 
 class NatsChannel:
@@ -34,7 +36,7 @@ class NatsChannel:
         self._session: CallingSession | None = None
         self._connecting: asyncio.Task[CallingSession] | None = None
         self._closed = closed
-        self._pauses_s = list(_PAUSES_S)
+        self._pauses_s = list(_FIRST_PAUSES_S)
         """How long to wait, from the last to the first, for one whom nobody knows. Used up: only once."""
 
     @property
