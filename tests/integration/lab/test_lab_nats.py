@@ -54,7 +54,7 @@ async def test_one_member_keeps_what_it_acknowledged_when_it_is_killed() -> None
 async def test_three_members_outlive_their_leader_and_a_pause_of_the_next() -> None:
     async with lab.start("nats", members=3) as cluster, connected(cluster) as (_, stream):
         await stream.add_stream(name="EVENTS", subjects=["events"], num_replicas=3)
-        await stream.publish("events", b"one")
+        await eventually(lambda: publish(stream, "one"))
         first = await cluster.leader()
         await cluster.kill(first)
         second = await cluster.leader()
