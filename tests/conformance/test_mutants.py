@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -66,8 +67,13 @@ async def test_wire(mutant: wires.Mutant, tmp_path: Path, monkeypatch: pytest.Mo
     for owner, methods in mutant.replacements.items():
         for name, replacement in methods.items():
             monkeypatch.setattr(owner, name, replacement)
+    before = asyncio.all_tasks()
     with pytest.raises(CAUGHT):
         await run_check(WIRE_CHECKS[mutant.caught_by], lambda: WIRES["memory"](tmp_path), timeout_s=HANGS_S)
+    left = asyncio.all_tasks() - before  # handlers that nobody ends
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 @pytest.mark.parametrize("name", STORE_CHECKS)
