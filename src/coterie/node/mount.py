@@ -36,8 +36,8 @@ class MountedNode:
 
     A server that runs it by itself starts and drains the node by the lifespan protocol. Frameworks do
     not pass that on to what is mounted in them: give `lifespan` to theirs, or let the first request
-    start the node, and its lease end it. With `middleware`, handles work in the framework's own
-    endpoints as well:
+    start the node, and its lease end it. What is asked for after the lifespan is refused. With
+    `middleware`, handles work in the framework's own endpoints as well:
 
         node = app.asgi()
         api = FastAPI(lifespan=node.lifespan)
@@ -49,9 +49,12 @@ class MountedNode:
         self._app = app
         self._config = config
         self._starting = asyncio.Lock()
-        self._node: Node | None = None
+        self._node: Node
         self._call: Call
         self._gateway: Gateway | None = None
+        """Of the node that runs, or of the last one that did. None before the first."""
+        self._ended = False
+        """Whether a lifespan has ended that node. A request does not start another then: who would end it?"""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -63,7 +66,7 @@ class MountedNode:
     @asynccontextmanager
     async def lifespan(self, _outer: object = None) -> AsyncIterator[None]:
         """Start the node, and drain it at the end: for the lifespan of the app that this is mounted in."""
-        await self._start()
+        await self._begin()
         try:
             yield
         finally:
@@ -76,7 +79,7 @@ class MountedNode:
             if scope["type"] == "lifespan":
                 await app(scope, receive, send)
                 return
-            if self._node is None:
+            if self._gateway is None:
                 await self._start()
             token = CURRENT.set(self._call)
             try:
@@ -98,18 +101,24 @@ class MountedNode:
                 self._gateway = create_asgi(node, config, clock=node.clock)
             return self._gateway
 
+    async def _begin(self) -> None:
+        if self._ended:
+            self._gateway, self._ended = None, False
+        await self._start()
+
     async def _stop(self) -> None:
-        node, self._node, self._gateway = self._node, None, None
-        if node is not None:
-            await node.drain()
-            await node.close()
+        async with self._starting:
+            if self._gateway is not None and not self._ended:
+                self._ended = True
+                await self._node.drain()
+                await self._node.close()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         while True:
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
-                    await self._start()
+                    await self._begin()
                 except Exception as error:  # noqa: BLE001 - the server reports it and exits
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return

@@ -144,6 +144,32 @@ async def test_mounted_lazily_the_first_request_starts_one_node() -> None:
     assert program.lives == ["in", "out"]
 
 
+async def test_after_the_lifespan_requests_are_refused_until_the_next_one() -> None:
+    program = Program()
+    node = program.app.asgi()
+    api = FastAPI()
+    api.add_middleware(node.middleware)
+    api.mount("/services", node)
+
+    @api.get("/own")
+    async def own() -> int:
+        with pytest.raises(Unavailable):
+            await program.counts.get("k")
+        return 1
+
+    async with client(api) as http:
+        async with node.lifespan():
+            assert (await http.post("/services/Work/count", json={"key": "k"})).json() == 1
+        reply = await http.post("/services/Work/count", json={"key": "k"})
+        assert (reply.status_code, reply.json()["outcome"]) == (503, "not_applied")
+        assert (await http.get("/services/readyz")).status_code == 503
+        assert (await in_a_fresh_context(lambda: http.get("/own"))).json() == 1
+        assert program.lives == ["in", "out"]
+        async with node.lifespan():
+            assert (await http.post("/services/Work/count", json={"key": "k"})).json() == 2
+    assert program.lives == ["in", "out"] * 2
+
+
 async def test_a_mounted_node_is_a_member_like_any_other() -> None:
     program = Program()
     async with program.app.asgi().lifespan(), connect(program.app) as connection:
