@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Node"]
 
+_TELL_S = 2.0
+"""How long a node that drains tries to tell the others so."""
+_LEAVE_S = 5.0
+"""How long it tries to give back what it holds."""
+
 
 class Node:
     """One member: it hosts the app's services, and answers others on the wire and people over HTTP.
@@ -216,7 +221,7 @@ class Node:
     async def _tell_that_it_drains(self, timeout_s: float) -> None:
         # Otherwise the others find out when they call: a draining node refuses, and nothing is lost.
         with suppress(CoterieError, TimeoutError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(min(timeout_s, _TELL_S)):
                 await self._core.membership.announce(MemberState.DRAINING)
 
     async def _resign(self, timeout_s: float) -> None:
@@ -243,7 +248,7 @@ class Node:
         """Give back what the node holds, so that nobody has to wait for leases to end."""
         core = self._core
         with suppress(CoterieError, TimeoutError):  # They end by themselves.
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_LEAVE_S):
                 if core.duties is not None:
                     await core.duties.stop()
                 if core.ledger is not None:
