@@ -61,8 +61,9 @@ class _File(ctypes.Structure):
 
 
 _C = ctypes.CFUNCTYPE
+# The name goes through as an address: SQLite keeps that for as long as the file is open.
 _OPEN = _C(
-    ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.POINTER(_File), ctypes.c_int, ctypes.c_void_p
+    ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.POINTER(_File), ctypes.c_int, ctypes.c_void_p
 )
 _DELETE = _C(ctypes.c_int, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_int)
 _WRITE = _C(ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int64)
@@ -113,11 +114,11 @@ class Record:
             vfs.open, vfs.delete = real_open, real_delete
 
     def _opener(self, real: Callable[..., int]) -> Callable[..., int]:
-        def open_(vfs: int, name: bytes | None, file: Any, flags: int, out: int) -> int:
+        def open_(vfs: int, name: int | None, file: Any, flags: int, out: int) -> int:
             code = real(vfs, name, file, flags, out)
             if code == 0 and name is not None and flags & _KEPT:
                 address = ctypes.addressof(file.contents)
-                self._names[address] = Path(name.decode()).name
+                self._names[address] = Path(ctypes.string_at(name).decode()).name
                 self.steps.append(Step("open", self._names[address]))
                 real_methods = file.contents.methods.contents
                 place = ctypes.addressof(real_methods)
