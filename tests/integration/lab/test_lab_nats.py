@@ -27,8 +27,8 @@ async def connected(cluster: Cluster, **options: Any) -> AsyncIterator[tuple[Cli
     # A member that is cut off is silent: only pings tell.
     how |= {"ping_interval": 1, "max_outstanding_pings": 1}
     client = EndableClient()
+    await client.connect(servers, **{**how, **options})
     try:
-        await client.connect(servers, **{**how, **options})
         yield client, client.jetstream(timeout=2.0)
     finally:
         await client.end()

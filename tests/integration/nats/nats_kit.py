@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nats.aio.client import Client
+from nats.errors import Error as NatsError
 
 from coterie import lab
 from coterie.engines.nats import NatsConfig, NatsEngine
 from coterie.engines.nats.client import EndableClient
 from coterie.engines.system import SystemEntropy
-from coterie.errors import Conflict, CoterieError, Outcome
+from coterie.errors import Conflict, CoterieError, Outcome, Unavailable
 from coterie.ports.store import ABSENT, Check, Commit, Put, Store, Watch
 
-__all__ = ["Writers", "create", "eventually", "follow", "in_order", "open_nats", "plain"]
+__all__ = ["Writers", "acknowledged", "create", "eventually", "follow", "in_order", "open_nats", "plain"]
 
 
 @asynccontextmanager
@@ -54,6 +55,16 @@ def in_order(cluster: lab.Cluster, *first: int) -> str:
     """Return the cluster's URL with these members in front: a client begins with the first."""
     order = [*first, *({0, 1, 2} - set(first))]
     return "nats://" + ",".join(str(cluster.addresses[index]) for index in order)
+
+
+async def acknowledged(act: Callable[[], Awaitable[object]]) -> None:
+    """Do `act` until it does not fail: busy members tell each other late of a new stream or listener."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(NatsError, Unavailable):
+                await act()
+                return
+            await asyncio.sleep(0.05)
 
 
 async def eventually(condition: Callable[[], bool]) -> None:

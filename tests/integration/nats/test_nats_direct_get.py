@@ -8,8 +8,7 @@ from contextlib import suppress
 import pytest
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
-from nats.js.kv import KeyValue
-from nats_kit import create, in_order, open_nats, plain
+from nats_kit import acknowledged, create, in_order, open_nats, plain
 
 from coterie import lab
 
@@ -19,7 +18,7 @@ async def test_direct_get_breaks_read_your_writes_and_the_engine_does_not() -> N
     async with lab.start("nats", members=3, network="proxy") as cluster:
         async with plain(cluster.url) as client:
             bucket = await client.jetstream().create_key_value(bucket="bucket", replicas=3, direct=True)
-            await _put(bucket, b"old")
+            await acknowledged(lambda: bucket.put("key", b"old"))
         leader = await cluster.leader(of="KV_bucket")
         behind = min({0, 1, 2} - {leader})
         here = in_order(cluster, leader)
@@ -28,7 +27,7 @@ async def test_direct_get_breaks_read_your_writes_and_the_engine_does_not() -> N
             await _until_read(far, b"old")
             # Nothing is broken by the engine's measure: the majority goes on, a client reads where it is.
             await cluster.partition({behind}, {0, 1, 2} - {behind})
-            await _put(bucket, b"new")
+            await acknowledged(lambda: bucket.put("key", b"new"))
             # It was acknowledged, and is read as if it had not been.
             await _until_read(far, b"old")
         # The same with the engine: its client at the member that is behind waits until it can be sure.
@@ -37,16 +36,6 @@ async def test_direct_get_breaks_read_your_writes_and_the_engine_does_not() -> N
             entry = await other.store.get("a/key")
             assert entry is not None
             assert entry.version == version
-
-
-async def _put(bucket: KeyValue, value: bytes) -> None:
-    """Write `value`, again until it is acknowledged: busy members tell each other late of a new bucket."""
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(NatsError):
-                await bucket.put("key", value)
-                return
-            await asyncio.sleep(0.1)
 
 
 async def _until_read(client: Client, value: bytes) -> None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from itertools import count
 
 import pytest
-from nats_kit import eventually, in_order
+from nats_kit import acknowledged, eventually, in_order
 
 from coterie import lab
 from coterie.conformance.wire.fixture import Service, decoded, encoded
@@ -27,16 +27,6 @@ async def node_at(cluster: lab.Cluster, *members: int) -> AsyncIterator[NatsWire
         yield wire
     finally:
         await wire.close()
-
-
-async def reached(channel: Channel) -> None:
-    """Wait until the members have told each other who listens there, though they be busy."""
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(Unavailable):
-                await channel.request("echo", encoded("hello"), timeout_s=20)
-                return
-            await asyncio.sleep(0.05)
 
 
 class Traffic:
@@ -115,8 +105,8 @@ async def test_a_lost_member_ends_the_calls_over_it_truly_and_they_go_on(fault: 
         channel = calling.connect(listener.address)
         # Nodes at the other members do not notice.
         unharmed = third.connect((await second.listen("nats:steady", steady.handlers)).address)
-        for known in (channel, unharmed):
-            await reached(known)
+        await acknowledged(lambda: channel.request("echo", encoded("hello"), timeout_s=20))
+        await acknowledged(lambda: unharmed.request("echo", encoded("hello"), timeout_s=20))
         kept = asyncio.create_task(unharmed.request("wait", encoded("kept"), timeout_s=60))
         held = asyncio.create_task(channel.request("wait", encoded("held"), timeout_s=60))
         traffic = Traffic(channel, service)

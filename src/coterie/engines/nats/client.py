@@ -30,6 +30,14 @@ class EndableClient(Client):
         self._reconnecting: set[asyncio.Task[Any]] = set()
         self._at_work: set[asyncio.Task[Any]] = set()
 
+    async def connect(self, *servers: Any, **options: Any) -> None:
+        """Connect, as nats-py's own; what that raises leaves nothing behind."""
+        try:
+            await super().connect(*servers, **options)
+        except BaseException:
+            await self.end()
+            raise
+
     async def end(self) -> None:
         """Close, whatever is under way. Idempotent."""
         subscriptions: Iterable[Any] = self._subs.values()
@@ -44,15 +52,14 @@ class EndableClient(Client):
             with suppress(NatsError, OSError, TimeoutError, RuntimeError, AssertionError):
                 async with asyncio.timeout(_CLOSE_S):
                     await self.close()
-            await _stopped(self._at_work)
-            await _stopped(reading)
+            await _stopped(self._at_work | reading)
         finally:
             self.hang_up()
 
     def hang_up(self) -> None:
         """Drop the connection, if there is one, and what was not written yet."""
         transport: Any = self._transport
-        if transport is not None and transport:
+        if transport:
             transport._io_writer.transport.abort()  # noqa: SLF001 - it has no other way
 
     async def _connect_to_server(self, s: Srv) -> None:

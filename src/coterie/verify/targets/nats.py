@@ -133,23 +133,20 @@ async def open_target(url: str, prefix: str, isolation: str) -> Opened:
     scheme, _, rest = url.partition("://")
     login, at, hosts = rest.partition("?")[0].rpartition("@")
     servers = [f"{scheme}://{login}{at}{host}" for host in hosts.split(",")]
-    options: dict[str, Any] = {
-        "connect_timeout": 2,
-        "allow_reconnect": True,
-        "max_reconnect_attempts": -1,
-        "reconnect_time_wait": 0.2,
-        "ping_interval": 2,
-        "max_outstanding_pings": 2,
-        "error_cb": _ignore,
-    }
     connection = EndableClient()
     try:
-        await connection.connect(servers, **options)
-    except BaseException as error:
-        await connection.end()
-        if isinstance(error, nats.errors.Error | OSError | TimeoutError):
-            raise Unavailable(f"NATS: {error}", outcome=Outcome.NOT_APPLIED) from error
-        raise
+        await connection.connect(
+            servers,
+            connect_timeout=2,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,
+            ping_interval=2,
+            max_outstanding_pings=2,
+            error_cb=_ignore,
+        )
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        raise Unavailable(f"NATS: {error}", outcome=Outcome.NOT_APPLIED) from error
     durability = Durability.MACHINE_LOSS if len(servers) > 1 else Durability.POWER_LOSS
     terms = Terms(
         store_durability=durability,
