@@ -6,7 +6,7 @@ import asyncio
 import math
 from typing import TYPE_CHECKING
 
-from ...errors import Conflict, CoterieError, InvalidArgument, LeaseLost, Outcome, Unavailable
+from ...errors import Conflict, InvalidArgument, LeaseLost, Outcome, Unavailable
 from ...ports.store import (
     Batch,
     Change,
@@ -21,6 +21,7 @@ from ...ports.store import (
     validate_scan,
     validate_ttl,
 )
+from ..common.shared import fail
 from .client import Client
 from .fences import Fences
 from .messages import (
@@ -218,9 +219,7 @@ class Gets:
                 try:
                     found = dict(zip(keys, await self._ask(keys), strict=True)) if keys else {}
                 except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits
-                    for _, future in asked:
-                        if not future.done():
-                            future.set_exception(_copy(error))
+                    fail((future for _, future in asked), error)
                     continue
                 for key, future in asked:
                     if not future.done():
@@ -238,13 +237,6 @@ class Gets:
             request = txn_request((), [range_op(request) for request in requests])
             ranges = read_txn(await self._client.call(_TXN, request)).ranges
         return [found.kvs[0] if found.kvs else None for found in ranges]
-
-
-def _copy(error: Exception) -> Exception:
-    """Return an error of its own for each that waits: a raised one collects tracebacks."""
-    if isinstance(error, CoterieError):
-        return type(error)(error.message, hint=error.hint, outcome=error.outcome)
-    return error
 
 
 def _check(check: Check, entry: KeyValue | None) -> None:

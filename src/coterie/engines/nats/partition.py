@@ -17,6 +17,7 @@ import msgspec
 from ...errors import CoterieError, Outcome, Overloaded, TooLarge, Unavailable
 from ...ports.entropy import Entropy
 from ...ports.log import Record, Segment, Stored
+from ..common.shared import fail
 from .link import ApiError, Link
 from .link import Stored as Message
 
@@ -251,9 +252,5 @@ def _seconds(time: str) -> float:
 
 def _fail(appends: Iterable[_Append], error: ApiError | CoterieError) -> None:
     for append in appends:
-        if append.future.done():
-            continue
-        if isinstance(error, ApiError):
-            append.future.set_exception(ApiError(error.code, error.text))
-        else:
-            append.future.set_exception(type(error)(error.message, hint=error.hint, outcome=error.outcome))
+        each = ApiError(error.code, error.text) if isinstance(error, ApiError) else error
+        fail((append.future,), each)

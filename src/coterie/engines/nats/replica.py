@@ -19,6 +19,7 @@ import msgspec
 from ...errors import CorruptData, CoterieError, Outcome, Overloaded, TooLarge, Unavailable
 from ...ports.entropy import Entropy
 from ...ports.store import Change
+from ..common.shared import copy_of, fail
 from ._deadlines import Deadlines
 from ._machine import Barrier, End, Envelope, Machine, Operation
 from .consumer import Consumer
@@ -140,7 +141,7 @@ class Replica:
         if self._closed:
             raise Unavailable("the engine is closed", outcome=Outcome.NOT_APPLIED)
         if self._broken is not None:
-            raise _copy(self._broken)
+            raise copy_of(self._broken)
 
     # Asking
 
@@ -243,9 +244,7 @@ class Replica:
 
     @staticmethod
     def _fail_with(batch: list[_Asked], error: CoterieError) -> None:
-        for asked in batch:
-            if not asked.future.done():
-                asked.future.set_exception(_copy(error))
+        fail((asked.future for asked in batch), error)
 
     # Reading
 
@@ -436,7 +435,3 @@ class Replica:
                 _log.info("leases of %s could not be ended: %s", self._name, error)
                 self._count_from_now([lease for lease, _ in part])
                 await asyncio.sleep(_RETRY_S)
-
-
-def _copy(error: CoterieError) -> CoterieError:
-    return type(error)(error.message, hint=error.hint, outcome=error.outcome)

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from ...errors import CoterieError, Outcome, Overloaded, Unavailable
 from ...ports.entropy import Entropy
+from ..common.shared import copy_of
 from .config import PostgresConfig
 from .link import Link, Repeated
 
@@ -135,7 +136,7 @@ class Lane(Generic[O]):
             # If the outcome is unknown the batch may still be under way. The number of the next one, in the
             # same session, keeps it from being applied after that.
             for waiting in batch:
-                waiting.resolve(_copy(error))
+                waiting.resolve(copy_of(error))
             return
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits
             for waiting in batch:
@@ -209,10 +210,3 @@ class Lane(Generic[O]):
                 await self._link.ask_here(statement, (session,), deadline)
             except CoterieError:
                 return  # A sweep deletes it.
-
-
-def _copy(error: CoterieError) -> CoterieError:
-    """Return an error of its own for each that waits: a raised one collects tracebacks."""
-    copy = type(error)(error.message, hint=error.hint, outcome=error.outcome)
-    copy.__cause__ = error.__cause__
-    return copy

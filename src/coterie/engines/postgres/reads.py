@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from ...errors import CoterieError, Overloaded
+from ...errors import Overloaded
 from ...ports.log import Segment
+from ..common.shared import fail
 
 __all__ = ["Page", "Reads"]
 
@@ -59,19 +60,8 @@ class Reads:
         try:
             segment = await self._read(page, since)
         except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits
-            for future in futures:
-                if not future.done():
-                    future.set_exception(_copy(error))
+            fail(futures, error)
         else:
             for future in futures:
                 if not future.done():
                     future.set_result(segment)
-
-
-def _copy(error: Exception) -> Exception:
-    """Return an error of its own for each that waits: a raised one collects tracebacks."""
-    if isinstance(error, CoterieError):
-        copy = type(error)(error.message, hint=error.hint, outcome=error.outcome)
-        copy.__cause__ = error.__cause__
-        return copy
-    return error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-from ...errors import CoterieError, LeaseLost, Outcome, Unavailable
+from ...errors import LeaseLost, Outcome, Unavailable
 from ...ports.store import (
     Commit,
     Entry,
@@ -17,6 +17,7 @@ from ...ports.store import (
     validate_scan,
     validate_ttl,
 )
+from ..common.shared import fail
 from .link import Link
 from .news import News
 from .operations import grant, renew, revoke, steps_of
@@ -143,9 +144,7 @@ class Gets:
                 try:
                     found = await self._ask({key for key, future in asked if not future.done()})
                 except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits
-                    for _, future in asked:
-                        if not future.done():
-                            future.set_exception(_copy(error))
+                    fail((future for _, future in asked), error)
                 else:
                     for key, future in asked:
                         if not future.done():
@@ -161,10 +160,3 @@ class Gets:
             return {key: Entry(key, *rows[0])} if rows else {}
         rows = await self._link.ask_here(self._many, (list(keys),), deadline) if keys else []
         return {row[0]: Entry(*row) for row in rows}
-
-
-def _copy(error: Exception) -> Exception:
-    """Return an error of its own for each that waits: a raised one collects tracebacks."""
-    if isinstance(error, CoterieError):
-        return type(error)(error.message, hint=error.hint, outcome=error.outcome)
-    return error
