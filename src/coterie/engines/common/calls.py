@@ -18,6 +18,7 @@ from ...errors import (
     PermissionDenied,
     ProtocolError,
     RemoteError,
+    TooLarge,
     Unavailable,
 )
 from ...ports.wire import Failure
@@ -40,6 +41,7 @@ __all__ = [
     "failure_to_send",
     "printable",
     "refusal_of",
+    "too_large",
 ]
 
 Id = Annotated[int, msgspec.Meta(ge=0)]
@@ -172,3 +174,12 @@ def printable(text: str) -> str:
     if cut.isprintable():
         return cut
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+
+
+def too_large(size: int, limit: int, *, outcome: Outcome = Outcome.NOT_APPLIED) -> TooLarge:
+    """Return the error for what may not be sent: nobody saw any of it. Of a reply, `outcome` is unknown."""
+    return TooLarge(
+        f"{size} bytes in one message; the limit of the wire is {limit}",
+        hint="send less at once, or stream it",
+        outcome=outcome,
+    )

@@ -20,7 +20,7 @@ from ...errors import (
     Unavailable,
 )
 from ...ports.wire import Request
-from ..common.calls import CANCELLED, brief, failed, failure_to_send
+from ..common.calls import CANCELLED, brief, failed, failure_to_send, too_large
 from ..common.timers import Deadlines
 from ._wire_messages import (
     VERSION,
@@ -37,7 +37,7 @@ from ._wire_messages import (
     Reply,
     Welcome,
 )
-from .wire_session import Session, too_large
+from .wire_session import Session
 
 if TYPE_CHECKING:
     from .wire_listener import NatsListener

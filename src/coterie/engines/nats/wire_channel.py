@@ -11,12 +11,11 @@ import msgspec
 
 from ...context import Metadata
 from ...errors import CoterieError, DeadlineExceeded, Outcome, Unavailable
-from ..common.calls import refusal_of
+from ..common.calls import refusal_of, too_large
 from ..common.connecting import heard, wait_to_send
 from ._wire_messages import Call, Cancel, Credit, Datagram
 from .wire_calls import CallingSession, Complete, Pending
 from .wire_link import WireLink
-from .wire_session import too_large
 
 __all__ = ["NatsChannel"]
 

@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ...errors import CoterieError, Outcome, ProtocolError, TooLarge, Unavailable
-from ..common.calls import printable, refusal_of
+from ...errors import CoterieError, Outcome, ProtocolError, Unavailable
+from ..common.calls import printable, refusal_of, too_large
 from ._wire_messages import UNKNOWN, Batch, Bye, Message, decode, encode
 from ._wire_order import Incoming, Outgoing
 
 if TYPE_CHECKING:
     from .wire_link import WireLink
 
-__all__ = ["Session", "too_large"]
+__all__ = ["Session"]
 
 _log = logging.getLogger("coterie.wire.nats")
 
@@ -236,12 +236,3 @@ class Session:
         self._quiet = True
         self._looks_at = now + limits.keepalive_s
         self._look_timer = self.loop.call_at(self._looks_at, self._look)
-
-
-def too_large(size: int, limit: int, *, outcome: Outcome = Outcome.NOT_APPLIED) -> TooLarge:
-    """Return the error for what may not be sent: nobody saw any of it. Of a reply, `outcome` is unknown."""
-    return TooLarge(
-        f"{size} bytes in one message; the limit of the wire is {limit}",
-        hint="send less at once, or stream it",
-        outcome=outcome,
-    )

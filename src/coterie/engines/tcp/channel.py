@@ -20,12 +20,12 @@ from ...errors import (
     Unavailable,
 )
 from ...ports.entropy import Entropy
-from ..common.calls import failure_of, refusal_of
+from ..common.calls import failure_of, refusal_of, too_large
 from ..common.connecting import heard, wait_to_send
 from ..common.timers import Deadlines
 from ._handshake import CallerHandshake
 from .config import Address, WireConfig
-from .connection import Connection, tls_error, too_large
+from .connection import Connection, tls_error
 from .messages import (
     Cancel,
     Credit,

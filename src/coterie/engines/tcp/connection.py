@@ -13,12 +13,12 @@ from typing import Any, cast
 import msgspec
 
 from ...codec.frames import PREFIX, FrameSplitter
-from ...errors import CoterieError, Outcome, PermissionDenied, ProtocolError, TooLarge, Unavailable
-from ..common.calls import printable
+from ...errors import CoterieError, PermissionDenied, ProtocolError, Unavailable
+from ..common.calls import printable, too_large
 from .config import WireConfig
 from .messages import Message, Ping, Pong, Reject, decode, encode
 
-__all__ = ["Connection", "tls_error", "too_large"]
+__all__ = ["Connection", "tls_error"]
 
 _log = logging.getLogger("coterie.wire")
 _HELLO_BYTES = 4096
@@ -304,15 +304,6 @@ class Connection(asyncio.Protocol):
             raise ProtocolError(f"the peer closed the connection: {printable(message.message)}")
         else:
             raise ProtocolError(f"a {type(message).__name__} was not expected here")
-
-
-def too_large(size: int, limit: int, *, outcome: Outcome = Outcome.NOT_APPLIED) -> TooLarge:
-    """Return the error for what may not be sent: nobody saw any of it. Of a reply, `outcome` is unknown."""
-    return TooLarge(
-        f"{size} bytes in one message; the limit of the wire is {limit}",
-        hint="send less at once, or stream it",
-        outcome=outcome,
-    )
 
 
 def tls_error(error: ssl.SSLError) -> str:

@@ -21,12 +21,12 @@ from ...errors import (
 )
 from ...ports.wire import Handlers
 from ...ports.wire import Request as PortRequest
-from ..common.calls import CANCELLED, brief, failed, failure_to_send
+from ..common.calls import CANCELLED, brief, failed, failure_to_send, too_large
 from ..common.steps import Steps
 from ..common.timers import Deadlines
 from ._handshake import ListenerHandshake
 from .config import Address, WireConfig
-from .connection import Connection, too_large
+from .connection import Connection
 from .messages import (
     REPLY_HEAD_BYTES,
     Cancel,
