@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from .latency import Quantiles
 from .policy import Hedge
 
-__all__ = ["HedgeDelay", "call_off", "race"]
+__all__ = ["HedgeDelay", "call_off", "first_done", "race"]
 
 T = TypeVar("T")
 
@@ -55,21 +55,27 @@ async def race(
     The first end of which `is_answer` is true decides, where None stands for a result; whoever is left is
     cancelled. When none is, the error of the one that ended last is raised.
     """
-    # In lists, in the order of their beginning: sets of tasks are in an order that no seed repeats.
     running = [asyncio.ensure_future(first)]
     try:
         early, _ = await asyncio.wait(running, timeout=after_s)
         if not early and (beside := second()) is not None:
             running.append(asyncio.ensure_future(beside))
         while True:
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            done = [task for task in running if task.done()]
-            running = [task for task in running if task not in done]
+            done, running = await first_done(running)
             decided = [task for task in done if is_answer(_error(task))]
             if decided or not running:
                 return (decided or done)[0].result()
     finally:
         await call_off(running)
+
+
+async def first_done(tasks: list[asyncio.Task[T]]) -> tuple[list[asyncio.Task[T]], list[asyncio.Task[T]]]:
+    """Wait until one of `tasks` has ended; return those that have and those that run, in their order.
+
+    The sets that `asyncio.wait` returns are in an order that no seed repeats.
+    """
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    return [task for task in tasks if task.done()], [task for task in tasks if not task.done()]
 
 
 async def call_off(tasks: Collection[asyncio.Task[Any]]) -> None:

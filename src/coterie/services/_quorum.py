@@ -20,7 +20,7 @@ from ..errors import (
     Unavailable,
 )
 from ..ports.wire import Failure
-from ..resilience.hedging import call_off
+from ..resilience.hedging import call_off, first_done
 from ._routing import Peer
 from .spec import MethodSpec
 
@@ -110,12 +110,10 @@ async def ask_quorum(remote: Remote, call: Pending, quorum: Quorum) -> Any:
     }
     votes: dict[str, _Vote] = {}
     count: Counter[object] = Counter()
-    running = list(tasks)  # In the order of their beginning, as in a race.
+    running = list(tasks)
     try:
         while running and max(count.values(), default=0) + len(running) >= quorum.agreeing:
-            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-            done = [task for task in running if task.done()]
-            running = [task for task in running if task not in done]
+            done, running = await first_done(running)
             for task in done:
                 vote = votes[tasks[task].address] = task.result()
                 if not vote.answered:
