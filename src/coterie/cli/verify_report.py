@@ -231,19 +231,14 @@ def _json(value: Any) -> str:
 
 
 def _verdict(report: Report, strict: bool) -> tuple[str, str]:
-    code = report.exit_code(strict=strict)
     if report.broken:
         names = ", ".join(f"{j.workload} ({j.promise.name})" for j in report.broken)
         many = "A promise was" if len(report.broken) == 1 else f"{len(report.broken)} promises were"
         return f"{many} broken: {names}.", "bold red"
-    if code == 1:
+    if report.exit_code(strict=strict) == 1:
         return "What was promised was kept, and what was not was violated (--strict).", "red"
-    if report.interrupted:
-        return "Interrupted: no promise was seen broken until then.", "yellow"
-    if report.untouched:
-        return "No promise was seen broken, but none of the faults could be done.", "yellow"
-    if code == 3:
-        return "No promise was seen broken, but not all could be judged.", "yellow"
+    if report.doubt:
+        return f"{report.doubt}.", "yellow"
     observed = len({part.workload.name for part, j in report.findings})
     if observed:
         many = "a workload" if observed == 1 else f"{observed} workloads"

@@ -95,7 +95,7 @@ class Report:
         """All in one word, as of a history: `violated`, `inconclusive` if something is undecided, or `ok`."""
         if self.broken:
             return "violated"
-        return "inconclusive" if self._undecided or self.interrupted else "ok"
+        return "inconclusive" if self.doubt else "ok"
 
     @property
     def untouched(self) -> bool:
@@ -103,8 +103,15 @@ class Report:
         return bool(self.faults) and not any(done.happened for done in self.faults)
 
     @property
-    def _undecided(self) -> bool:
-        return self.untouched or any(j.standing is Standing.UNDECIDED for j in self.judgements)
+    def doubt(self) -> str:
+        """Why it says little that no promise was seen broken: a sentence without its full stop, or empty."""
+        if self.interrupted:
+            return "Interrupted: no promise was seen broken until then"
+        if self.untouched:
+            return "No promise was seen broken, but none of the faults could be done"
+        if any(j.standing is Standing.UNDECIDED for j in self.judgements):
+            return "No promise was seen broken, but not all could be judged"
+        return ""
 
     @property
     def findings(self) -> tuple[tuple[Part, Judgement], ...]:
@@ -136,7 +143,7 @@ class Report:
             return 1
         if self.interrupted:
             return 130
-        return 3 if self._undecided else 0
+        return 3 if self.doubt else 0
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as what JSON can hold."""

@@ -63,13 +63,8 @@ def _head(report: Report, title: str, command: str) -> Iterator[str]:
             if len(report.broken) > 1
             else (f"A promise was broken: {report.broken[0].workload}, {report.broken[0].promise.name}")
         )
-    elif report.verdict == "inconclusive":
-        style = "inconclusive"
-        verdict = "No promise was seen broken, but not all could be judged"
-        if report.interrupted:
-            verdict = "Interrupted: no promise was seen broken until then"
-        elif report.untouched:
-            verdict = "No promise was seen broken, but none of the faults could be done"
+    elif report.doubt:
+        style, verdict = "inconclusive", report.doubt
     yield f"<header class='{style}'><p class='title'>coterie verify {html.escape(title)}</p>"
     yield f"<h1>{html.escape(verdict)}</h1><p class='facts'>"
     facts = (
