@@ -11,13 +11,11 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import ExitStack, aclosing, contextmanager
 from typing import Any, TypeAlias
 
-import msgspec
-
 from ...coordination import Job, Lease, RunStatus, Sequence, Tick
 from ...coordination._machine import Mode
 from ...coordination._names import unquoted
-from ...coordination._ticks_machine import Record
 from ...coordination.queueing import Queues, QueueSpec
+from ...coordination.schedule import read_record
 from ...engines.memory import MemoryStore
 from ...engines.memory.watches import MemoryWatch
 from ...ports.store import Batch
@@ -30,7 +28,6 @@ __all__ = ["Schedules", "Snapshot", "watching"]
 
 Snapshot: TypeAlias = Callable[[str], Batch]
 """Returns all entries under a prefix as the engine itself has them at this moment."""
-_decode = msgspec.msgpack.Decoder(Record).decode
 _Method: TypeAlias = Callable[..., Any]
 
 
@@ -175,7 +172,7 @@ class Schedules(MemoryWatch):
             name, _, kind = change.key[len(self.prefix) :].partition("/")
             if kind != "record" or change.value is None:
                 continue
-            for run in _decode(change.value).runs:
+            for run in read_record(change.value).runs:
                 # One entry for missed ticks stands for many.
                 if run.status not in {RunStatus.RUNNING, RunStatus.MISSED}:
                     self._notebook.is_over(unquoted(name), run.tick, change.version)
