@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from coterie import lab
+from coterie.conformance.store.fixture import view
 from coterie.engines.nats import NatsConfig, NatsEngine
 from coterie.engines.nats.client import EndableClient
 from coterie.engines.system import SystemEntropy
@@ -119,30 +120,15 @@ class Writers:
 
     async def check(self, store: Store) -> None:
         """Demand that the store holds all acknowledged commits, none that was refused, and no halves."""
-        found = await _all(store)
+        async with asyncio.timeout(30):  # A commit of unknown outcome may still arrive.
+            found = await view(store)
         halves = [
-            {key.removeprefix(side): version for key, version in found.items() if key.startswith(side)}
+            {key.removeprefix(side): entry.version for key, entry in found.items() if key.startswith(side)}
             for side in ("a/", "b/")
         ]
         assert halves[0] == halves[1]
         assert self.acknowledged.items() <= halves[0].items()
         assert not self.refused & halves[0].keys()
-
-
-async def _all(store: Store) -> dict[str, int]:
-    """Return the versions of all keys as of one revision: a commit of unknown outcome may still arrive."""
-    async with asyncio.timeout(30):
-        while True:
-            found: dict[str, int] = {}
-            revisions = set()
-            after, more = "", True
-            while more:
-                page = await store.scan("", after=after)
-                revisions.add(page.revision)
-                found |= {entry.key: entry.version for entry in page.entries}
-                after, more = page.entries[-1].key if page.entries else "", page.more
-            if len(revisions) == 1:
-                return found
 
 
 async def follow(watch: Watch, state: dict[str, int], until: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from coterie import lab
+from coterie.conformance.store.fixture import view
 from coterie.engines.redis import RedisConfig, RedisEngine
 from coterie.errors import CoterieError, Outcome
 from coterie.ports.store import Batch, Commit, Put, Store, Watch
@@ -83,27 +84,12 @@ class Writers:
 
     async def check(self, store: Store) -> None:
         """Demand that the store holds all acknowledged commits, none that was refused, and no halves."""
-        found = await _all(store)
+        async with asyncio.timeout(20):  # A commit of unknown outcome may still arrive.
+            found = await view(store)
         halves = [{key.removeprefix(side) for key in found if key.startswith(side)} for side in ("a/", "b/")]
         assert halves[0] == halves[1]
         assert self.acknowledged <= halves[0], f"lost: {sorted(self.acknowledged - halves[0])[:5]}"
         assert not self.refused & halves[0], f"refused, yet there: {sorted(self.refused & halves[0])[:5]}"
-
-
-async def _all(store: Store) -> set[str]:
-    """Return all keys as of one revision: a commit of unknown outcome may still arrive."""
-    async with asyncio.timeout(20):
-        while True:
-            found: set[str] = set()
-            revisions = set()
-            after, more = "", True
-            while more:
-                page = await store.scan("", after=after)
-                revisions.add(page.revision)
-                found |= {entry.key for entry in page.entries}
-                after, more = page.entries[-1].key if page.entries else "", page.more
-            if len(revisions) == 1:
-                return found
 
 
 async def follow(watch: Watch, state: dict[str, bytes], until: str) -> list[Batch]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from coordination_place import LEASE_S, Place, on, until
 
 from coterie import App
-from coterie.coordination import Every, Job, JobPolicy, JobRunner, Lock, Run, RunStatus, Tick
+from coterie.coordination import Coordination, Every, Job, JobPolicy, JobRunner, Lock, Run, RunStatus, Tick
 from coterie.coordination._ticks_machine import Decided, Record, Wait, decide, finished
 from coterie.coordination.schedule import _View
 from coterie.coordination.session import Session
@@ -223,8 +225,29 @@ async def test_a_function_that_raises_is_written_down_and_runs_again_at_the_next
         await fail()
 
 
+class Runs:
+    """What a schedule runs: it goes on until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.attempts: list[int] = []
+
+    async def work(self, tick: Tick) -> None:
+        self.attempts.append(tick.attempt)
+        await asyncio.Event().wait()
+
+    @asynccontextmanager
+    async def following(self, binding: Coordination) -> AsyncIterator[None]:
+        runner = JobRunner(Job("work", self.work, Every(0.1), JobPolicy()), binding)
+        following = asyncio.create_task(runner.follow())
+        try:
+            yield
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+
+
 async def test_a_run_whose_lease_was_lost_while_it_was_decided_is_not_begun(place: Place) -> None:
-    attempts: list[int] = []
+    runs = Runs()
     commit = place.store.commit
 
     async def losing(wanted: Commit) -> int:
@@ -234,24 +257,15 @@ async def test_a_run_whose_lease_was_lost_while_it_was_decided_is_not_begun(plac
             lost[0].lose("its lease was lost")
         return revision
 
-    async def work(tick: Tick) -> None:
-        attempts.append(tick.attempt)
-        await asyncio.Event().wait()
-
     lost: list[Session] = []
     place.store.commit = losing  # type: ignore[method-assign]
-    async with on(place.node()) as binding:
-        following = asyncio.create_task(
-            JobRunner(Job("work", work, Every(0.1), JobPolicy()), binding).follow()
-        )
-        await until(lambda: attempts)
-        assert attempts == [2], "the first attempt is over as soon as it began"
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+    async with on(place.node()) as binding, runs.following(binding):
+        await until(lambda: runs.attempts)
+        assert runs.attempts == [2], "the first attempt is over as soon as it began"
 
 
 async def test_a_run_is_not_taken_for_an_earlier_attempt_that_had_no_answer(place: Place) -> None:
-    attempts: list[int] = []
+    runs = Runs()
     commit = place.store.commit
 
     async def mute(wanted: Commit) -> int:
@@ -261,21 +275,13 @@ async def test_a_run_is_not_taken_for_an_earlier_attempt_that_had_no_answer(plac
             raise Unavailable("no answer")
         return revision
 
-    async def work(tick: Tick) -> None:
-        attempts.append(tick.attempt)
-        await asyncio.Event().wait()
-
     unanswered: list[int] = []
     place.store.commit = mute  # type: ignore[method-assign]
-    async with on(place.node()) as binding, Lock("y"):  # So that the lease of the first attempt lives on.
-        following = asyncio.create_task(
-            JobRunner(Job("work", work, Every(0.1), JobPolicy()), binding).follow()
-        )
-        await until(lambda: attempts)
+    # With a lock, so that the lease of the first attempt lives on.
+    async with on(place.node()) as binding, Lock("y"), runs.following(binding):
+        await until(lambda: runs.attempts)
         await asyncio.sleep(1.5 * LEASE_S)  # While it is renewed several times.
-        assert attempts == [2]
-        following.cancel()
-        await asyncio.gather(following, return_exceptions=True)
+        assert runs.attempts == [2]
 
 
 def test_a_snapshot_that_was_under_way_takes_back_nothing_that_this_node_wrote_since() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from ...ports.guarantees import Durability, Scope
-from ...ports.store import Batch, Check, Commit, Put, Store
+from ...ports.store import Batch, Check, Commit, Entry, Put, Store
 
 __all__ = [
     "Replay",
@@ -20,6 +20,7 @@ __all__ = [
     "several_clients",
     "single_key",
     "versions",
+    "view",
 ]
 
 
@@ -97,6 +98,21 @@ async def contents(store: Store, prefix: str = "") -> dict[str, bytes]:
         if not page.more:
             return found
         after = page.entries[-1].key
+
+
+async def view(store: Store) -> dict[str, Entry]:
+    """Return all entries as of one revision, whatever is committed between two pages."""
+    while True:
+        found: dict[str, Entry] = {}
+        revisions = set()
+        after, more = "", True
+        while more:
+            page = await store.scan("", after=after)
+            revisions.add(page.revision)
+            found.update((entry.key, entry) for entry in page.entries)
+            after, more = page.entries[-1].key if page.entries else "", page.more
+        if len(revisions) == 1:
+            return found
 
 
 async def versions(store: Store, *keys: str) -> list[int]:
