@@ -155,7 +155,9 @@ def _refused(commit: Commit, answer: list[bytes]) -> Conflict | LeaseLost:
         wanted = ", ".join(str(check.version) for check in commit.checks if check.key == key)
         return Conflict(f"{key!r} is at version {int(answer[2])}, not {wanted}")
     if answer[0] == b"fenced":
-        return Fenced(f"the fence {answer[1].decode()!r} has seen a later token, {int(answer[2]) - _TOKENS}")
+        name, seen = answer[1].decode(), int(answer[2]) - _TOKENS
+        given = ", ".join(str(fence.token) for fence in commit.fences if fence.name == name)
+        return Fenced(f"the fence {name!r} has seen token {seen}, later than {given}")
     return _lease_lost(int(answer[1]))
 
 
