@@ -284,10 +284,11 @@ def _clock(world: World, stream: Stream, names: Sequence[str]) -> Damaged | None
     victim = stream.choose(names)
     sign = stream.choose((1, -1))
     if stream.chance(0.3):
-        drift_ppm = sign * stream.spread(10, 5_000)
+        before_ppm, drift_ppm = world.host(victim).clock.drift_ppm, sign * stream.spread(10, 5_000)
         world.clock(victim, drift_ppm=drift_ppm)
         return Damaged(
-            f"the clocks of {victim} drift by {drift_ppm:+.0f} ppm", lambda: world.clock(victim, drift_ppm=0)
+            f"the clocks of {victim} drift by {drift_ppm:+.0f} ppm",
+            lambda: world.clock(victim, drift_ppm=before_ppm),
         )
     offset_s = sign * stream.spread(0.01, 60.0)
     world.clock(victim, offset_s=offset_s)
