@@ -1,7 +1,8 @@
-"""A process that increments a counter under a lock, again and again, and says what it does.
+"""A process that increments a counter while it holds something, again and again, and says what it does.
 
 lock_worker.py ENGINE-URL keep      joins, writes once, and does nothing more
-lock_worker.py ENGINE-URL work
+lock_worker.py ENGINE-URL lock      holds a lock
+lock_worker.py ENGINE-URL lead      is the elected leader
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import asyncio
 import sys
 
 from coterie import App, CoterieError, Fenced
-from coterie.coordination import Lease
+from coterie.coordination import Election, Lease, Lock
 
 app = App("stopped")
 counters = app.map("counters", int)
@@ -30,10 +31,10 @@ async def write(lease: Lease, value: int) -> None:
         say("fenced", value)
 
 
-async def work() -> None:
+async def work(held: Lock | Election) -> None:
     while True:
         try:
-            async with app.lock("counter") as lease:
+            async with held as lease:
                 value = await counters.get("n", 0)
                 writing = asyncio.create_task(write(lease, value + 1))
                 say("has", lease.token)
@@ -48,7 +49,9 @@ async def main(url: str, what: str) -> None:
         if what == "keep":
             await counters.put("kept", 1)
         say("ready")
-        await (asyncio.Event().wait() if what == "keep" else work())
+        if what == "keep":
+            await asyncio.Event().wait()
+        await work(app.lock("counter") if what == "lock" else app.election("counter"))
 
 
 asyncio.run(main(*sys.argv[1:]))

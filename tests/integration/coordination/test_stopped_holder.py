@@ -1,4 +1,4 @@
-"""On every engine: the holder of a lock is stopped (SIGSTOP) past its lease, goes on, and cannot write."""
+"""On every engine: who holds a lock or leads is stopped (SIGSTOP) past its lease, and then cannot write."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from real_engines import ENGINES, engine_url
 
-from coterie import App, lab
+from coterie import App
 
 WORKER = str(Path(__file__).parent / "lock_worker.py")
 
@@ -72,24 +73,16 @@ async def worker(url: str, what: str) -> AsyncIterator[Worker]:
         await started.end()
 
 
-@asynccontextmanager
-async def engine(name: str, folder: Path) -> AsyncIterator[str]:
-    if name == "sqlite":
-        yield f"sqlite:///{folder}/stopped.db"
-        return
-    async with lab.start(name) as cluster:
-        yield cluster.url.replace("redis://", "valkey://") if name == "valkey" else cluster.url
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("name", ["sqlite", "valkey", "postgres", "etcd", "nats"])
-async def test_a_stopped_holder_cannot_write_when_it_goes_on(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ENGINES)
+@pytest.mark.parametrize("what", ["lock", "lead"])
+async def test_a_stopped_holder_cannot_write_when_it_goes_on(what: str, name: str, tmp_path: Path) -> None:
     async with (
-        engine(name, tmp_path) as url,
+        engine_url(name, tmp_path) as url,
         worker(url, "keep"),
-        worker(url, "work") as first,
-        worker(url, "work") as second,
+        worker(url, what) as first,
+        worker(url, what) as second,
     ):
         await first.more("wrote")
         await second.more("wrote")

@@ -18,8 +18,9 @@ LONG = Settings(max_time_s=2e9, max_events=50_000_000, timeout_s=240)
 def test_every_tick_of_ten_thousand_days_has_its_effect_once() -> None:
     (result,) = explore_pinned(Target(f"{FILE}:ten_thousand_days"), [Request(seed=1)], LONG)
     assert result.verdict is Verdict.OK, f"{result.message}\n{result.detail}"
-    assert result.value["ticks"] > 9_000
-    assert result.value["crashes"] > 500
+    assert result.value["days"] >= 10_000
+    assert result.value["ticks"] >= result.value["days"]
+    assert result.value["crashes"] > 1_500
     assert result.value["again"] > 20, "runs were cut off and run again"
 
 

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 import pytest
 from coordination_place import Place
 
+from coterie.engines.memory import MemoryStore
+from coterie.engines.system import SystemClock
+
 
 @pytest.fixture
 async def place() -> AsyncIterator[Place]:
-    place = Place()
+    store = MemoryStore(clock=SystemClock())
+    place = Place(store)
     yield place
-    for node in place.nodes:
-        await node.close()
-    await place.store.close()
+    await place.close()
+    await store.close()

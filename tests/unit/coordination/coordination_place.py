@@ -1,4 +1,4 @@
-"""Nodes that share one memory store, each with a binding of its own."""
+"""Nodes that share one store, each with a binding of its own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any
 
 from coterie.context import CURRENT, Call
 from coterie.coordination import Coordination, CoordinationConfig
-from coterie.engines.memory import MemoryStore
 from coterie.engines.system import SystemClock, SystemEntropy
 from coterie.errors import Outcome, Unavailable
+from coterie.ports.store import Store
 from coterie.state import MapBinding, StrongMap
 
 LEASE_S = 1.0
@@ -69,8 +69,8 @@ class Flaky:
 class Place:
     """Some nodes and one store."""
 
-    def __init__(self) -> None:
-        self.store = MemoryStore(clock=SystemClock())
+    def __init__(self, store: Store) -> None:
+        self.store = store
         self.numbers = StrongMap("numbers", int)
         self.nodes: list[Coordination] = []
         self.clocks: dict[str, SkewedClock] = {}
@@ -92,6 +92,10 @@ class Place:
         self.nodes.append(binding)
         numbers = MapBinding(store=self.store, prefix="app/map/numbers/", entropy=SystemEntropy())
         return Call(name, {Coordination: binding, self.numbers: numbers})
+
+    async def close(self) -> None:
+        for node in self.nodes:
+            await node.close()
 
     async def keys(self, prefix: str = "app/lock/") -> list[str]:
         return [entry.key for entry in (await self.store.scan(prefix)).entries]
