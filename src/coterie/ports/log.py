@@ -11,6 +11,7 @@ The contract, checked by `coterie.conformance.log`:
 * The offsets of a partition only rise and are never reused. They need not be dense.
 * `read` returns records in the order of their offsets and skips none that is still kept.
 * A record that was read once is read again, the same, until it is trimmed.
+* When `trim` has returned, no client reads what it let go of.
 """
 
 from __future__ import annotations
@@ -123,7 +124,10 @@ class Log(Protocol):
         ...
 
     async def trim(self, topic: str, partition: int, before: int) -> None:
-        """Let go of the records below the offset `before`; the newest offset is still never reused."""
+        """Let go of the records below the offset `before`, for all clients.
+
+        The newest offset is still never reused.
+        """
         ...
 
     async def delete(self, topic: str) -> None:

@@ -246,7 +246,7 @@ async def waiting_ends_with_the_record(fixture: LogFixture) -> None:
 
 @check
 async def trimming_lets_go_of_the_oldest(fixture: LogFixture) -> None:
-    """A trim drops exactly the records below its offset; reading below begins at the oldest kept."""
+    """A trim drops exactly the records below its offset, for all clients at once; reading begins there."""
     log, other = fixture.log, await fixture.connect()
     await log.create(TOPIC, 1)
     await append(log, *(b"%d" % index for index in range(10)))

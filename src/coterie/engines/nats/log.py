@@ -113,10 +113,20 @@ class NatsLog:
         offset = _within(offset)
         while True:
             place = await self._place(topic, partition)
+            start = max(offset, self._trimmed(place.stream)[0])
+            # Of the oldest message a part may be trimmed, and this client may not have heard of it.
+            heard = self._engine.replica.catch_up() if self._engine.replicas == 1 else None
             try:
-                return await place.read(max(offset, self._trimmed(place.stream)[0]), limit)
+                segment, at_oldest = await place.read(start, limit)
             except ApiError as error:
                 await self._gone(error, topic)
+                continue
+            if heard is None and at_oldest:
+                heard = self._engine.replica.catch_up()
+            if heard is not None:
+                await heard
+            if self._trimmed(place.stream)[0] <= start:
+                return segment
 
     async def wait(self, topic: str, partition: int, offset: int) -> None:
         offset = _within(offset)
@@ -165,12 +175,16 @@ class NatsLog:
 
     async def _trim(self, place: Partition, before: int) -> None:
         # Never beyond the end: what is appended later is kept.
-        before = await place.whole(min(before, (await place.last() + 1) * SPAN))
+        state = await place.state()
+        before = await place.whole(min(before, (int(state["last_seq"]) + 1) * SPAN))
         trimmed, version = self._trimmed(place.stream)
         if before > trimmed:
             put = Put(_TRIMS + place.stream, _encode(before))
             await self._commit(Commit((put,), (), (Check(put.key, version),)))
-            await self._link.api(f"STREAM.PURGE.{place.stream}", {"seq": max(before // SPAN, 1)})
+        # Also where someone else has trimmed: his purge may not have come.
+        oldest = max(before, trimmed) // SPAN
+        if oldest > int(state["first_seq"]):
+            await self._link.api(f"STREAM.PURGE.{place.stream}", {"seq": oldest})
 
     async def delete(self, topic: str) -> None:
         _validate_name(topic)

@@ -17,6 +17,7 @@ import msgspec
 from ...errors import CoterieError, Outcome, Overloaded, TooLarge, Unavailable
 from ...ports.entropy import Entropy
 from ...ports.log import Record, Segment, Stored
+from ..common.rounds import Rounds
 from ..common.shared import fail
 from .link import ApiError, Link
 from .link import Stored as Message
@@ -75,6 +76,7 @@ class Partition:
         self._density = 1.0
         """About how many records a message has."""
         self._loop = asyncio.get_running_loop()
+        self._states = Rounds(self._state)
 
     # Appending
 
@@ -152,17 +154,23 @@ class Partition:
             _fail(appends, Unavailable("the engine was closed meanwhile"))
         _fail(self._queue, Unavailable("the engine was closed meanwhile", outcome=Outcome.NOT_APPLIED))
         self._queue.clear()
+        await self._states.close(Unavailable("the engine was closed meanwhile"))
 
     # Reading
 
-    async def read(self, start: int, limit: int) -> Segment:
-        """Return up to `limit` records from the offset `start` on."""
-        last = await self.last() if self._replicas > 1 else None
+    async def read(self, start: int, limit: int) -> tuple[Segment, bool]:
+        """Return up to `limit` records from `start` on, and whether the first is of the oldest message kept.
+
+        Of several members one may not have heard of a purge, or of an append: their leader is asked for both.
+        """
+        state = await self.state() if self._replicas > 1 else None
+        last, oldest = (None, 0) if state is None else (int(state["last_seq"]), int(state["first_seq"]))
+        start = max(start, oldest * SPAN)
         records: list[Stored] = []
-        following, size, end = max(start // SPAN, 1), 0, False
-        while len(records) < limit and size < _MAX_SEGMENT_BYTES and not end:
-            wanted = int((limit - len(records)) / self._density) + 1
-            messages = await self._messages(following, min(wanted, _MAX_MESSAGES), last)
+        following, size, ended = max(start // SPAN, 1), 0, False
+        while len(records) < limit and size < _MAX_SEGMENT_BYTES and not ended:
+            wanted = min(int((limit - len(records)) / self._density) + 1, _MAX_MESSAGES)
+            messages = await self._messages(following, wanted, last)
             if not messages:
                 break
             before = len(records)
@@ -171,10 +179,11 @@ class Partition:
                 records += _records(message, start)
             self._density = max(1.0, (len(records) - before) / len(messages))
             following = messages[-1].sequence + 1
-            end = last is None and len(messages) < wanted
             self._floor = max(self._floor, following - 1)
+            ended = last is None and len(messages) < wanted
         del records[limit:]
-        return Segment(tuple(records), records[-1].offset + 1 if records else start)
+        at_oldest = bool(records) and records[0].offset // SPAN == oldest
+        return Segment(tuple(records), records[-1].offset + 1 if records else start), at_oldest
 
     async def _messages(self, sequence: int, count: int, last: int | None) -> list[Message]:
         """Return messages from `sequence` on, without a gap; what a member lacks the leader has.
@@ -202,6 +211,9 @@ class Partition:
 
     async def state(self) -> dict[str, int]:
         """Return the stream's state by its leader, and not by one who was replaced and lags behind."""
+        return await self._states.join()
+
+    async def _state(self) -> dict[str, int]:
         deadline = self._loop.time() + self._link.config.operation_timeout_s
         while True:
             state = await self._link.state(self.stream)

@@ -19,6 +19,7 @@ import msgspec
 from ...errors import CorruptData, CoterieError, Outcome, Overloaded, TooLarge, Unavailable
 from ...ports.entropy import Entropy
 from ...ports.store import Change
+from ..common.rounds import Rounds
 from ..common.shared import copy_of, fail
 from ._deadlines import Deadlines
 from ._machine import Barrier, End, Envelope, Machine, Operation
@@ -101,8 +102,7 @@ class Replica:
         self._ends = 0
         """How many messages asked for the ends of leases."""
         self._renewed = asyncio.Event()
-        self._look: asyncio.Future[None] | None = None
-        self._looking = False
+        self._looks = Rounds(self._look)
         self._moved = asyncio.Event()
         self._closed = False
         self._broken: CoterieError | None = None
@@ -127,8 +127,7 @@ class Replica:
         self._fail(list(self._queue), Outcome.NOT_APPLIED)
         for message in list(self._pending.values()):
             self._fail(message.asked, Outcome.UNKNOWN)
-        if self._look is not None and not self._look.done():
-            self._look.set_exception(Unavailable("the engine was closed meanwhile"))
+        await self._looks.close(Unavailable("the engine was closed meanwhile"))
         self._queue.clear()
         self._pending.clear()
 
@@ -248,39 +247,16 @@ class Replica:
 
     # Reading
 
-    async def catch_up(self) -> None:
-        """Return when this copy holds all that was acknowledged, to anyone, before the call.
+    def catch_up(self) -> asyncio.Future[None] | asyncio.Future[int]:
+        """Return what is done when this copy holds all that was acknowledged, to anyone, before the call.
 
         With several replicas only a majority can say so, and only by storing something: a leader that was
         replaced may not know it yet. Where one server has the stream, it is asked how long the stream is.
         """
         self._check()
-        if self._replicas > 1:
-            await self.ask(Barrier())
-            return
-        # A look that is under way may have begun before this call.
-        if self._look is None:
-            self._look = self._loop.create_future()
-            if not self._looking:
-                self._looking = True
-                self._start(self._look_often())
-        await asyncio.shield(self._look)
+        return self.ask(Barrier()) if self._replicas > 1 else self._looks.join()
 
-    async def _look_often(self) -> None:
-        try:
-            while (look := self._look) is not None:
-                self._look = None
-                try:
-                    await self._look_once()
-                except CoterieError as error:
-                    look.set_exception(error)
-                    look.exception()
-                else:
-                    look.set_result(None)
-        finally:
-            self._looking = False
-
-    async def _look_once(self) -> None:
+    async def _look(self) -> None:
         deadline = self._loop.time() + self._link.config.operation_timeout_s
         try:
             info = await self._link.api(f"STREAM.INFO.{self._name}")
