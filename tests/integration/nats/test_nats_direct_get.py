@@ -17,7 +17,9 @@ from coterie import lab
 async def test_direct_get_breaks_read_your_writes_and_the_engine_does_not() -> None:
     async with lab.start("nats", members=3, network="proxy") as cluster:
         async with plain(cluster.url) as client:
-            bucket = await client.jetstream().create_key_value(bucket="bucket", replicas=3, direct=True)
+            js = client.jetstream()
+            await acknowledged(lambda: js.create_key_value(bucket="bucket", replicas=3, direct=True))
+            bucket = await js.key_value("bucket")
             await acknowledged(lambda: bucket.put("key", b"old"))
         leader = await cluster.leader(of="KV_bucket")
         behind = min({0, 1, 2} - {leader})

@@ -120,6 +120,25 @@ async def test_three_members_outlive_the_loss_of_a_machine() -> None:
         await refused(cluster.url, InvalidConfiguration, "replicas", replicas=5, prefix="other")
 
 
+@pytest.mark.slow
+async def test_a_cluster_whose_members_do_not_know_each_other_yet_is_waited_for() -> None:
+    async with lab.start("nats", members=3) as cluster:
+        await cluster.kill(0, 1, 2)
+        await cluster.restart(0, 1)
+        # Nobody has heard of the third since: streams of three replicas cannot be placed.
+        await refused(cluster.url, Unavailable, "no suitable peers", operation_timeout_s=0.5, prefix="early")
+        async with asyncio.TaskGroup() as group:
+            opening = group.create_task(_open_and_write(cluster.url))
+            await asyncio.sleep(0.5)
+            assert not opening.done()
+            await cluster.restart(2)
+
+
+async def _open_and_write(url: str) -> None:
+    async with open_nats(url) as engine:
+        await engine.store.commit(create("key"))
+
+
 @pytest.mark.parametrize(
     ("setting", "value"), [("allow_direct", True), ("max_msgs", 1000), ("duplicate_window", 10**9)]
 )

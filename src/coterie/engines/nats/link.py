@@ -33,7 +33,9 @@ _NOT_LED = {10008, 10009, 10118}
 _NOT_ENABLED = {10039, 10076}
 """JetStream is off, for this account or at all."""
 _NO_PEERS = {10005, 10074}
-"""There are fewer servers than replicas asked for."""
+"""There are fewer servers than replicas asked for, or no more are known of."""
+_NOT_HEARD_OF = ("peer offline", "miscellaneous issue")
+"""What the leader writes of members from which it has not heard."""
 WRONG_LAST = {10070, 10071, 10164}
 """The stream, or the subject, has moved on."""
 _TOO_LARGE = {10054}
@@ -53,6 +55,11 @@ class ApiError(Exception):
     def not_found(self) -> bool:
         """Whether there is no such stream or message."""
         return self.code in NOT_FOUND
+
+    @property
+    def misses_members(self) -> bool:
+        """Whether there are enough members for the replicas, but the leader has not heard of all of them."""
+        return self.code in _NO_PEERS and any(reason in self.text for reason in _NOT_HEARD_OF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,8 @@ class Link(Connection):
             Unavailable: nobody leads for `timeout_s` (`operation_timeout_s`), and the outcome is unknown.
         """
         body = json.dumps(request).encode() if request else b""
-        deadline = asyncio.get_running_loop().time() + (timeout_s or self.config.operation_timeout_s)
+        time = asyncio.get_running_loop().time
+        deadline = time() + (timeout_s or self.config.operation_timeout_s)
         sent = False
         while True:
             answer = await self.attempt(f"$JS.API.{subject}", body, None, deadline, sent=sent)
@@ -93,9 +101,14 @@ class Link(Connection):
                     self.be_content()
                     if not error:
                         return reply
-                    raise ApiError(code, str(error.get("description", "")))
+                    text = str(error.get("description", ""))
+                    refused = ApiError(code, text)
+                    # A leader that has just begun may not have heard of every member yet.
+                    if not refused.misses_members or time() + PAUSE_S > deadline:
+                        raise refused
+                else:
+                    await self.complain()
                 _log.debug("%s: %s", subject, error)
-                await self.complain()
             sent = sent or answer is not Nobody.LISTENS
             await asyncio.sleep(PAUSE_S)
 
@@ -235,7 +248,7 @@ class Link(Connection):
 
     def refusal(self, error: ApiError) -> CoterieError:
         """Return what JetStream's refusal is to a caller."""
-        if error.code in _NOT_ENABLED | _NO_PEERS:
+        if error.code in _NOT_ENABLED | _NO_PEERS and not error.misses_members:
             return InvalidConfiguration(
                 f"{self.place}: {error}",
                 hint="JetStream must be on, with as many servers as ?replicas= asks for",

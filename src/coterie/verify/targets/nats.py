@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import nats.errors
 import nats.js.errors
-from nats.js.api import KeyValueConfig
+from nats.js.api import KeyValueConfig, StreamConfig
 
 from ...engines.nats.client import EndableClient
 from ...errors import Conflict, CoterieError, Outcome, Unavailable
@@ -22,6 +23,7 @@ from .common import PartialTarget
 __all__ = ["EXCEPTIONS", "open_target"]
 
 _LIMIT_S = 5.0
+_PLACED_WITHIN_S = 10.0
 _PAGE = 200
 _WRONG_SEQUENCE = 10071
 _DIRECT = "Direct Get, the default of buckets, is answered by any replica, which may lag behind"
@@ -63,13 +65,28 @@ class NatsTarget(PartialTarget):
 
     async def prepare(self) -> None:
         replicas = 3 if len(self._connection.servers) > 1 else 1
-        async with self._asking() as js:
-            config = KeyValueConfig(bucket=self._name, replicas=replicas, direct=True)
-            await js.create_key_value(config)
+        config = KeyValueConfig(bucket=self._name, replicas=replicas, direct=True)
+        await self._make(partial(self._js.create_key_value, config))
         for key in PARTITIONS:
-            async with self._asking() as js:
-                name = f"{self._name}-{key}"
-                await js.add_stream(name=name, subjects=[name], num_replicas=replicas)
+            stream = StreamConfig(
+                name=(name := f"{self._name}-{key}"), subjects=[name], num_replicas=replicas
+            )
+            await self._make(partial(self._js.add_stream, stream))
+
+    async def _make(self, make: Callable[[], Awaitable[object]]) -> None:
+        """Make what has replicas. A leader that has just begun may not have heard of every member yet."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + _PLACED_WITHIN_S
+        while True:
+            try:
+                async with self._asking():
+                    await make()
+            except Unavailable:
+                if loop.time() > until:
+                    raise
+                await asyncio.sleep(0.1)
+            else:
+                return
 
     # register
 
