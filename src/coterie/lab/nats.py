@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -80,6 +81,25 @@ class Nats(Engine):
             meta = (await self._ask(member, "/jsz")).get("meta_cluster") or {}
             if not meta.get("leader") or meta.get("cluster_size") != self.size:
                 raise NotYet(f"no leader of JetStream yet: {meta}")
+            await self._check_routes(member)
+
+    async def _check_routes(self, member: Member) -> None:
+        """Demand that `member` is connected to all others it can reach, and as often to each of them.
+
+        A route that failed is tried again after a second. Until then its two ends do not know each other's
+        subscriptions.
+        """
+        network = self.site.network
+        reached = [
+            other.name
+            for other in self.site.members
+            if other is not member
+            and other.state == "running"
+            and not (network.cut(member.name, other.name) or network.cut(other.name, member.name))
+        ]
+        routes = Counter(route["remote_name"] for route in (await self._ask(member, "/routez"))["routes"])
+        if len({routes[name] for name in reached}) > 1 or any(not routes[name] for name in reached):
+            raise NotYet(f"not all routes yet: {dict(routes)}")
 
     async def _ask(self, member: Member, path: str) -> dict[str, Any]:
         return dict(await http_json(await self.site.network.admin(member.name, "http"), path))

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from lab_clients import eventually
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
 from nats.js import JetStreamContext
 
@@ -19,10 +20,12 @@ from coterie.lab import Cluster, NetworkKind
 
 
 @asynccontextmanager
-async def connected(cluster: Cluster, **options: Any) -> AsyncIterator[tuple[Client, JetStreamContext]]:
+async def connected(
+    cluster: Cluster, *members: int, **options: Any
+) -> AsyncIterator[tuple[Client, JetStreamContext]]:
     async def ignore(_: Exception) -> None: ...
 
-    servers = [f"nats://{address}" for address in cluster.addresses]
+    servers = [f"nats://{cluster.addresses[member]}" for member in members or range(len(cluster.addresses))]
     how: dict[str, Any] = {"reconnect_time_wait": 0.1, "max_reconnect_attempts": -1, "error_cb": ignore}
     # A member that is cut off is silent: only pings tell.
     how |= {"ping_interval": 1, "max_outstanding_pings": 1}
@@ -85,6 +88,27 @@ async def test_a_minority_elects_no_leader_and_follows_after_the_heal(network: N
         await cluster.heal()
         await cluster.wait_ready()
         assert (await eventually(lambda: stream.get_msg("EVENTS", 1))).data == b"kept"
+
+
+async def test_ready_members_know_of_each_others_subscriptions() -> None:
+    async with lab.start("nats", members=3, network="proxy") as cluster:
+        # A third member never passes on what it hears from another.
+        await cluster.cut(0, 1)
+        await cluster.reset(0, 1)
+        async with connected(cluster, 0) as (here, _), connected(cluster, 1) as (there, _):
+
+            async def answer(message: Msg) -> None:
+                await message.respond(b"heard")
+
+            await here.subscribe("question", cb=answer)
+            await here.flush()
+            with pytest.raises(NatsError):
+                await there.request("question", timeout=0.5)
+            await cluster.heal()
+            await cluster.wait_ready()
+            # Without a route it is a second until they try again.
+            reply = await eventually(lambda: there.request("question", timeout=0.2), within_s=0.5)
+            assert reply.data == b"heard"
 
 
 async def test_the_leader_of_a_stream_is_found() -> None:
