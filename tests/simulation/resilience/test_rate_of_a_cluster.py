@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections import Counter
 from contextlib import suppress
 
 import pytest
 
 from coterie import App, CoterieError, Policy
+from coterie.context import current
 from coterie.ports.store import Commit
 from coterie.resilience import shared_rate
 from coterie.simulation import World, run
@@ -23,8 +25,11 @@ FAULTS = ("partition", "latency", "reset", "pause", "kill", "engine", "slow")
 """All but those of clocks: what a clock that is ahead lets through is in the list of what is not promised."""
 
 
-def let_through(seed: int, *, faults: bool) -> tuple[list[float], float]:
-    """Return when something was let through, and when the first was asked for. True time."""
+def let_through(seed: int, *, faults: bool, by_node: Counter[str] | None = None) -> tuple[list[float], float]:
+    """Return when something was let through, and when the first was asked for. True time.
+
+    `by_node` gets how many each node let through.
+    """
     app = App("api", policy=Policy(timeout_s=1.0, retry=None, breaker=None))
     limit = app.rate_limit("api", rate=RATE, per=1.0, burst=BURST, when_unsure="closed")
     through: list[float] = []
@@ -35,6 +40,8 @@ def let_through(seed: int, *, faults: bool) -> tuple[list[float], float]:
         async def call(self) -> None:
             await limit.acquire("ada")
             through.append(asyncio.get_running_loop().time())
+            if by_node is not None:
+                by_node[current().node] += 1
 
     async def caller(engine: StandIn) -> None:
         api, loop = app.client(Api), asyncio.get_running_loop()
@@ -87,6 +94,13 @@ def test_without_faults_it_is_used_up() -> None:
     through, began = let_through(1, faults=False)
     assert len(through) >= 0.8 * RATE * (max(through) - began)
     assert most_beyond(sorted(through)) <= HELD
+
+
+def test_nodes_that_compete_for_one_key_all_get_some_of_it() -> None:
+    by_node: Counter[str] = Counter()
+    through, _ = let_through(1, faults=False, by_node=by_node)
+    assert len(by_node) == len(NODES)
+    assert min(by_node.values()) >= len(through) / len(NODES) / 2, by_node
 
 
 def test_units_taken_without_a_check_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
