@@ -71,6 +71,58 @@ async def call_coterie(engine: str) -> AsyncIterator[Call]:
         yield shop.buy
 
 
+async def serve_coterie_nats(url: str) -> str:
+    from coterie.node import Node, NodeConfig
+
+    await Node(app, NodeConfig(engine=url, wire=url, http="off")).start()
+    return url
+
+
+@asynccontextmanager
+async def call_coterie_nats(url: str) -> AsyncIterator[Call]:
+    from coterie.node import NodeConfig
+
+    async with app.connect(config=NodeConfig(engine=url, wire=url)):
+        yield shop.buy
+
+
+# The plain client of NATS, with msgpack as we have it
+
+SUBJECT = "bench.buy"
+
+
+async def serve_nats(url: str) -> str:
+    import nats
+    from nats.aio.msg import Msg
+
+    service = Shop()
+    encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Order).decode
+
+    async def buy(message: Msg) -> None:
+        await message.respond(encode(await service.buy(decode(message.data))))
+
+    client = await nats.connect(url)
+    await client.subscribe(SUBJECT, cb=buy)
+    await client.flush()
+    return url
+
+
+@asynccontextmanager
+async def call_nats(url: str) -> AsyncIterator[Call]:
+    import nats
+
+    encode, decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(Receipt).decode
+    client = await nats.connect(url)
+
+    async def call(order: Order) -> Receipt:
+        return decode((await client.request(SUBJECT, encode(order), timeout=10)).data)
+
+    try:
+        yield call
+    finally:
+        await client.close()
+
+
 # The raw limit
 
 PREFIX = Struct(">I")
@@ -342,6 +394,8 @@ SERVERS: dict[str, Callable[[str], Awaitable[str]]] = {
     "raw, naive": partial(serve_raw, naive=True),
     "grpc.aio": serve_grpc,
     "aiohttp": serve_aiohttp,
+    "coterie, NATS": serve_coterie_nats,
+    "nats-py": serve_nats,
 }
 CLIENTS: dict[str, Callable[[str], Any]] = {
     "coterie": call_coterie,
@@ -349,5 +403,7 @@ CLIENTS: dict[str, Callable[[str], Any]] = {
     "raw, naive": partial(call_raw, naive=True),
     "grpc.aio": call_grpc,
     "aiohttp": call_aiohttp,
+    "coterie, NATS": call_coterie_nats,
+    "nats-py": call_nats,
 }
-CANDIDATES = (*SERVERS, "Pyro5")
+CANDIDATES = ("coterie", "raw", "raw, naive", "grpc.aio", "aiohttp", "Pyro5")

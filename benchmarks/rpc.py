@@ -24,7 +24,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from itertools import pairwise
 from tempfile import TemporaryDirectory
@@ -34,7 +34,7 @@ import psutil  # type: ignore[import-untyped]
 from ._harness import Goal, Row, Sample, compare, loop_factory, main, take_turns
 from ._rpc_peers import CANDIDATES, CLIENTS, ORDER, RECEIPT, SERVERS, Call, load_pyro, serve_pyro
 
-__all__ = ["TITLE", "load", "run", "summary"]
+__all__ = ["TITLE", "compare_programs", "load", "run", "summary"]
 
 TITLE = "Calls between processes: a small dataclass in, a small dataclass back"
 GOALS = (Goal("coterie", of="grpc.aio", at_least=15), Goal("coterie", of="raw", at_least=0.6))
@@ -134,25 +134,43 @@ class _Process:
         self._process.communicate()
 
 
-def run(quick: bool = False, only: Iterable[str] = CANDIDATES) -> list[Row]:
-    """Measure all candidates with one and with 64 calls in flight: calls a second, and CPU time of a call."""
+def compare_programs(
+    places: Mapping[str, str], *, beside: str | None, goals: Iterable[Goal] = (), quick: bool
+) -> list[Row]:
+    """Measure programs with one and with 64 calls in flight: calls a second, and CPU time of a call.
+
+    `places` says by name what each server is given: a folder, or the URL of what carries the calls.
+    """
     rounds, seconds = (3, 0.5) if quick else (7, 2.0)
-    with TemporaryDirectory() as folder, ExitStack() as stack:
+    with ExitStack() as stack:
         pairs: dict[str, tuple[_Process, _Process]] = {}
-        for name in only:
-            server = _Process("--serve", name, folder)
+        for name, place in places.items():
+            server = _Process("--serve", name, place)
             stack.callback(server.close)
             client = _Process("--call", name, server.line())
             stack.callback(client.close)
             pairs[name] = server, client
         rows = []
         for in_flight in (1, 64):
-            rows += _measure(pairs, in_flight, rounds, seconds)
+            rows += _measure(
+                pairs,
+                in_flight=in_flight,
+                rounds=rounds,
+                seconds=seconds,
+                beside=beside,
+                goals=goals if in_flight > 1 else (),
+            )
         return rows
 
 
 def _measure(
-    pairs: dict[str, tuple[_Process, _Process]], in_flight: int, rounds: int, seconds: float
+    pairs: dict[str, tuple[_Process, _Process]],
+    *,
+    in_flight: int,
+    rounds: int,
+    seconds: float,
+    beside: str | None,
+    goals: Iterable[Goal],
 ) -> list[Row]:
     cpu: dict[str, list[Sample]] = {name: [] for name in pairs}
 
@@ -167,13 +185,19 @@ def _measure(
         return measure
 
     rates = take_turns({name: turn(name, *pair) for name, pair in pairs.items()}, rounds=rounds)
-    beside = "raw" if "raw" in pairs else None
+    beside = beside if beside in pairs else None
     warm = {name: samples[-rounds:] for name, samples in cpu.items()}
-    goals = [goal for goal in GOALS if in_flight > 1 and {goal.name, goal.of} <= pairs.keys()]
+    reachable = [goal for goal in goals if {goal.name, goal.of} <= pairs.keys()]
     return [
-        *compare("calls", rates, in_flight=in_flight, beside=beside, goals=goals),
+        *compare("calls", rates, in_flight=in_flight, beside=beside, goals=reachable),
         *compare("CPU of a call, both ends", warm, in_flight=in_flight, unit="µs", beside=beside),
     ]
+
+
+def run(quick: bool = False, only: Iterable[str] = CANDIDATES) -> list[Row]:
+    """Measure all candidates, or some."""
+    with TemporaryDirectory() as folder:
+        return compare_programs(dict.fromkeys(only, folder), beside="raw", goals=GOALS, quick=quick)
 
 
 def _main() -> None:
