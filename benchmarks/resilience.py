@@ -4,9 +4,9 @@
 
 The first part is what each way to survive adds to `await nothing()`, the bare call taken off, and to a call
 that waits for one turn of the loop, as every real one does: then a deadline costs a timer. `coterie` is a
-`Guard` with the default policy: a deadline, repeats within a budget, a breaker. The others do one of these,
-or, as is usually done, two: a decorator that repeats around a breaker. None of them has a deadline or a
-budget.
+`Guard` with the default policy: a deadline, repeats within a budget, a breaker; `listened to` is the same
+with somebody who takes its events. The others do one of these, or, as is usually done, two: a decorator that
+repeats around a breaker. None of them has a deadline or a budget.
 
 The second part is calls between two processes with 64 in flight, under the default policy, under one that
 has a rate, a limit and a timeout of each attempt as well, and under `Policy.none()`: processor time of both
@@ -22,6 +22,7 @@ import json
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import ExitStack
 from tempfile import TemporaryDirectory
@@ -30,7 +31,7 @@ from typing import Any
 import psutil  # type: ignore[import-untyped]
 
 from coterie import Policy
-from coterie.resilience import Guard, Rate
+from coterie.resilience import Guard, PolicyEvent, Rate
 
 from ._harness import Goal, Row, Sample, compare, loop_factory, main, take_turns, worker
 from ._rpc_peers import ORDER, RECEIPT, Shop, app
@@ -60,6 +61,12 @@ async def waits() -> None:
 
 def with_coterie(function: Nothing) -> Nothing:
     guard = Guard(name="nothing")
+    return guard.wrap(idempotent=True)(function)
+
+
+def with_listener(function: Nothing) -> Nothing:
+    heard: deque[PolicyEvent] = deque(maxlen=1)
+    guard = Guard(name="nothing", listener=heard.append)
     return guard.wrap(idempotent=True)(function)
 
 
@@ -122,6 +129,7 @@ def with_purgatory(function: Nothing) -> Nothing:
 
 WRAPPERS: dict[str, Callable[[Nothing], Nothing]] = {
     "coterie": with_coterie,
+    "coterie, listened to": with_listener,
     "tenacity": with_tenacity,
     "stamina": with_stamina,
     "pybreaker": with_pybreaker,
@@ -225,7 +233,9 @@ def run(quick: bool = False) -> list[Row]:
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         goals = [Goal("coterie", of=pair, at_most=0.2) for pair in CHEAPEST]
         rows = _local(runner, nothing, (*WRAPPERS, *PAIRS), goals, rounds=rounds, calls=calls)
-        rows += _local(runner, waits, ("coterie", *CHEAPEST), (), rounds=rounds, calls=calls)
+        rows += _local(
+            runner, waits, ("coterie", "coterie, listened to", *CHEAPEST), (), rounds=rounds, calls=calls
+        )
     return rows + _remote(rounds=rounds, seconds=seconds)
 
 
