@@ -26,7 +26,7 @@ from coterie.node.engines import open_engine
 from coterie.ports import Clock, Engine, Entropy, Log, Store, Wire
 from coterie.ports.store import Commit
 
-from .servers import fresh_name, shared
+from .servers import fresh_name, pooler, shared
 
 T = TypeVar("T")
 StoreFactory = Callable[[Path], AbstractAsyncContextManager[StoreFixture]]
@@ -307,6 +307,12 @@ def postgres_url() -> str:
     return f"{shared('postgres').url}?schema={fresh_name('conformance')}"
 
 
+def pooled_url(*, prepared: str = "off") -> str:
+    """A URL by way of PgBouncer, in which each transaction has whichever connection is free."""
+    place = f"postgresql://postgres@{pooler().address}/coterie"
+    return f"{place}?prepared={prepared}&schema={fresh_name('conformance')}"
+
+
 @asynccontextmanager
 async def etcd_store(_directory: Path) -> AsyncIterator[StoreFixture]:
     """Everything is deleted at the end: entries that vanished later, with a lease, would raise revisions."""
@@ -453,6 +459,7 @@ STORES: Mapping[str, StoreFactory] = {
     "sqlite-follower": sqlite_follower_store,
     "etcd": etcd_store,
     "postgres": server_store(postgres_url),
+    "postgres-pooled": server_store(pooled_url),
     "redis": server_store(redis_url),
     "valkey": server_store(valkey_url),
     "nats": server_store(nats_url),
@@ -462,6 +469,7 @@ LOGS: Mapping[str, LogFactory] = {
     "sqlite": sqlite_log,
     "sqlite-follower": sqlite_follower_log,
     "postgres": server_log(postgres_url),
+    "postgres-pooled": server_log(pooled_url),
     "redis": server_log(redis_url),
     "valkey": server_log(valkey_url),
     "nats": server_log(nats_url),
@@ -483,6 +491,7 @@ NOT_PROMISED: Mapping[str, frozenset[str]] = {
     "sqlite-follower-store": _SEVERAL,
     "etcd-store": _SEVERAL,
     "postgres-store": _SEVERAL,
+    "postgres-pooled-store": _SEVERAL,
     "redis-store": _SEVERAL,
     "valkey-store": _SEVERAL,
     "nats-store": _SEVERAL,

