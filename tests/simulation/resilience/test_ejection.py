@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
+from simulated_cluster import start_cluster
 
 from coterie import App, CoterieError, Policy, Unavailable
 from coterie.context import current
@@ -15,7 +16,7 @@ from coterie.resilience import EjectionConfig
 from coterie.resilience.balance import Target
 from coterie.resilience.ejection import Ejection
 from coterie.simulation import World, run
-from coterie.simulation.nodes import connected, run_node
+from coterie.simulation.nodes import connected
 from coterie.simulation.standin import StandIn
 
 NODES = ("a", "b", "c", "d", "e")
@@ -69,10 +70,7 @@ def left_out(
                     await asyncio.sleep(random.expovariate(PER_S))
 
     async def main(world: World) -> None:
-        engine = StandIn(world)
-        await engine.start()
-        for name in NODES:
-            await world.start(name, run_node, engine, app)
+        engine = await start_cluster(world, app, NODES)
         await world.start("callers", callers, engine)
         await world.wait("callers")
         world.check_processes()

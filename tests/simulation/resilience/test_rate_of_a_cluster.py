@@ -8,13 +8,14 @@ from collections import Counter
 from contextlib import suppress
 
 import pytest
+from simulated_cluster import start_cluster
 
 from coterie import App, CoterieError, Policy
 from coterie.context import current
 from coterie.ports.store import Commit
 from coterie.resilience import shared_rate
 from coterie.simulation import World, run
-from coterie.simulation.nodes import connected, run_node
+from coterie.simulation.nodes import connected
 from coterie.simulation.standin import StandIn
 
 NODES = ("a", "b", "c")
@@ -58,10 +59,7 @@ def let_through(seed: int, *, faults: bool, by_node: Counter[str] | None = None)
 
     async def main(world: World) -> None:
         nonlocal began
-        engine = StandIn(world)
-        await engine.start()
-        for name in NODES:
-            await world.start(name, run_node, engine, app)
+        engine = await start_cluster(world, app, NODES)
         await asyncio.sleep(5.0)
         began = world.time
         await world.start("caller", caller, engine)

@@ -7,13 +7,14 @@ import random
 from collections import Counter
 
 import pytest
+from simulated_cluster import start_cluster
 
 from coterie import App, Hedge, Overloaded, Policy, idempotent
 from coterie.context import current
 from coterie.resilience import Balancer, LeastRequests, PowerOfTwo, RoundRobin
 from coterie.services._routing import Router
 from coterie.simulation import ProcessFailed, World, run
-from coterie.simulation.nodes import connected, run_node
+from coterie.simulation.nodes import connected
 from coterie.simulation.standin import StandIn
 
 NODES = ("a", "b", "c", "d", "e")
@@ -65,10 +66,7 @@ def latencies_s(
                 await asyncio.sleep(random.expovariate(PER_S))
 
     async def main(world: World) -> None:
-        engine = StandIn(world)
-        await engine.start()
-        for name in NODES:
-            await world.start(name, run_node, engine, app)
+        engine = await start_cluster(world, app, NODES)
         await world.start("callers", callers, engine)
         await world.wait("callers")
         world.check_processes()
