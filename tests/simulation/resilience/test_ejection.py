@@ -8,14 +8,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
-from simulated_cluster import start_cluster
+from simulated_cluster import run_callers
 
 from coterie import App, CoterieError, Policy, Unavailable
 from coterie.context import current
 from coterie.resilience import EjectionConfig
 from coterie.resilience.balance import Target
 from coterie.resilience.ejection import Ejection
-from coterie.simulation import World, run
 from coterie.simulation.nodes import connected
 from coterie.simulation.standin import StandIn
 
@@ -69,13 +68,7 @@ def left_out(
                     calls.create_task(call())
                     await asyncio.sleep(random.expovariate(PER_S))
 
-    async def main(world: World) -> None:
-        engine = await start_cluster(world, app, NODES)
-        await world.start("callers", callers, engine)
-        await world.wait("callers")
-        world.check_processes()
-
-    run(main, seed=broken)
+    run_callers(app, NODES, callers, seed=broken)
     return sizes
 
 

@@ -7,13 +7,13 @@ import random
 from collections import Counter
 
 import pytest
-from simulated_cluster import start_cluster
+from simulated_cluster import run_callers
 
 from coterie import App, Hedge, Overloaded, Policy, idempotent
 from coterie.context import current
 from coterie.resilience import Balancer, LeastRequests, PowerOfTwo, RoundRobin
 from coterie.services._routing import Router
-from coterie.simulation import ProcessFailed, World, run
+from coterie.simulation import ProcessFailed
 from coterie.simulation.nodes import connected
 from coterie.simulation.standin import StandIn
 
@@ -65,13 +65,7 @@ def latencies_s(
                     calls.create_task(call(loop.time() >= START_S + WARM_S))
                 await asyncio.sleep(random.expovariate(PER_S))
 
-    async def main(world: World) -> None:
-        engine = await start_cluster(world, app, NODES)
-        await world.start("callers", callers, engine)
-        await world.wait("callers")
-        world.check_processes()
-
-    run(main, seed=seed)
+    run_callers(app, NODES, callers, seed=seed)
     return took
 
 

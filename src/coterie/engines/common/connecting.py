@@ -8,7 +8,7 @@ from typing import Any
 
 from ...errors import DeadlineExceeded, Outcome
 
-__all__ = ["heard", "wait_to_send"]
+__all__ = ["wait_to_send"]
 
 
 async def wait_to_send(
@@ -31,9 +31,3 @@ async def wait_to_send(
         if caller is None or caller.cancelling() or not closed():
             raise
         # Not the caller was cancelled, but the attempt to connect, by `close`.
-
-
-def heard(connecting: asyncio.Task[Any]) -> None:
-    """Take note of how an attempt to connect ended, which maybe nobody waits for."""
-    if not connecting.cancelled():
-        connecting.exception()

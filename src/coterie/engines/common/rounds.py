@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Generic, TypeVar
 
-from .shared import fail
+from .shared import fail, heard
 
 __all__ = ["Rounds"]
 
@@ -28,7 +28,7 @@ class Rounds(Generic[T]):
     def join(self) -> asyncio.Future[T]:
         """Return the future of the next round's answer or error."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        future.add_done_callback(_noticed)
+        future.add_done_callback(heard)
         self._waiting.append(future)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
@@ -55,8 +55,3 @@ class Rounds(Generic[T]):
                             future.set_result(answer)
         finally:
             self._task = None
-
-
-def _noticed(future: asyncio.Future[T]) -> None:
-    if not future.cancelled():
-        future.exception()  # whoever asked may be gone

@@ -1,4 +1,4 @@
-"""Errors of an operation that several wait for."""
+"""Errors of an operation for which several wait, or nobody any more."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ...errors import CoterieError
 
-__all__ = ["copy_of", "fail"]
+__all__ = ["copy_of", "fail", "heard"]
 
 E = TypeVar("E", bound=Exception)
 
@@ -27,3 +27,9 @@ def fail(waiting: Iterable[asyncio.Future[Any]], error: Exception) -> None:
     for future in waiting:
         if not future.done():
             future.set_exception(copy_of(error))
+
+
+def heard(future: asyncio.Future[Any]) -> None:
+    """Take note of how a future ended for which perhaps nobody waits any more."""
+    if not future.cancelled():
+        future.exception()

@@ -20,7 +20,7 @@ from ...errors import CorruptData, CoterieError, Outcome, Overloaded, TooLarge, 
 from ...ports.entropy import Entropy
 from ...ports.store import Change
 from ..common.rounds import Rounds
-from ..common.shared import copy_of, fail
+from ..common.shared import copy_of, fail, heard
 from ._deadlines import Deadlines
 from ._machine import Barrier, End, Envelope, Machine, Operation
 from .consumer import Consumer
@@ -163,8 +163,7 @@ class Replica:
 
     def _answered(self, future: asyncio.Future[int]) -> None:
         self._waiting -= 1
-        if not future.cancelled():
-            future.exception()  # whoever asked may be gone
+        heard(future)
 
     def _max_bytes(self) -> int:
         return self._link.client.max_payload - _ENVELOPE_BYTES

@@ -12,7 +12,8 @@ import msgspec
 from ...context import Metadata
 from ...errors import CoterieError, DeadlineExceeded, Outcome, Unavailable
 from ..common.calls import refusal_of, too_large
-from ..common.connecting import heard, wait_to_send
+from ..common.connecting import wait_to_send
+from ..common.shared import heard
 from ._wire_messages import Call, Cancel, Credit, Datagram
 from .wire_calls import CallingSession, Complete, Pending
 from .wire_link import WireLink

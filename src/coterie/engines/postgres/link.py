@@ -9,6 +9,7 @@ import asyncpg
 
 from ...errors import CoterieError, InvalidConfiguration, Outcome, PermissionDenied, Unavailable
 from ...ports.entropy import Entropy
+from ..common.shared import heard
 from .config import PostgresConfig
 
 __all__ = ["Link", "Repeated", "foreign"]
@@ -64,7 +65,7 @@ class Link:
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            asking.add_done_callback(_forget)
+            asking.add_done_callback(heard)
             raise
 
     async def ask_in_turn(
@@ -238,8 +239,3 @@ def foreign(error: asyncpg.PostgresError, config: PostgresConfig, outcome: Outco
 
 def _text(error: Exception) -> str:
     return str(error) or type(error).__name__
-
-
-def _forget(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled():
-        task.exception()

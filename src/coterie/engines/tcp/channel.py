@@ -21,7 +21,8 @@ from ...errors import (
 )
 from ...ports.entropy import Entropy
 from ..common.calls import failure_of, refusal_of, too_large
-from ..common.connecting import heard, wait_to_send
+from ..common.connecting import wait_to_send
+from ..common.shared import heard
 from ..common.timers import Deadlines
 from ._handshake import CallerHandshake
 from .config import Address, WireConfig
